@@ -59,6 +59,11 @@ class NetworkSettings:
     )
     layer_norm: bool = _option(False, "normalise what each layer hands upwards")
     residual: bool = _option(False, "add each upper layer's input to its output")
+    initialization: str = _option(
+        "orthogonal",
+        "starting weights: orthogonal recurrences, or N(0, 1) · 0.01 as in the classic minimal program",
+        choices=("orthogonal", "normal"),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,220 @@
+"""A network: a stack of recurrent layers with a head on top, and the one place where a user's shapes are checked."""
+
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray
+
+from elman.config import NetworkSettings
+from elman.errors import BundleError, DataError
+from elman.network.cells import CELLS, AbstractCell, Elman
+from elman.network.heads import Categorical
+from elman.network.recurrence import unroll
+
+
+class Normalization(eqx.Module):
+    """Layer normalization (Ba et al. 2016, equation 4) of what a layer hands upwards: zero mean, unit variance, then a scale.
+
+    It stands between the layers, outside the loop over time, so it costs the recurrence nothing. Scale starts at 1, shift at 0.
+    """
+
+    scale: Inexact[Array, " hidden"]
+    shift: Inexact[Array, " hidden"]
+
+    def __call__(self, hidden: Float[Array, "*steps hidden"]) -> Float[Array, "*steps hidden"]:
+        centred = hidden - hidden.mean(axis=-1, keepdims=True)
+        variance = (centred * centred).mean(axis=-1, keepdims=True)
+        return centred * jax.lax.rsqrt(variance + 1e-5) * self.scale + self.shift
+
+
+class Network(eqx.Module):
+    """Recurrent layers and a head; the carry is explicit: state in, state out.
+
+    Inputs are time-major: integers `[time, *batch]` that stand for one-hot vectors, or floats `[time, *batch, inputs]`.
+    The carry of all layers is one packed array `[layers, *batch, carry]`.
+
+        >>> import jax
+        >>> from elman.config import NetworkSettings
+        >>> network = Network.create(NetworkSettings(hidden=16), 10, 10, key=jax.random.key(0))
+        >>> symbols = jax.numpy.array([[3], [1], [4]])                 # three steps of one sequence
+        >>> hidden, carry = network(symbols, network.initial_carry(1))
+        >>> hidden.shape, network.head(hidden).shape                   # an output at every step: many to many
+        ((3, 1, 16), (3, 1, 10))
+        >>> network.last(symbols).shape                                # one output from the last state: many to one
+        (1, 10)
+    """
+
+    cells: tuple[AbstractCell, ...]
+    normalizations: tuple[Normalization, ...] | None
+    head: Categorical
+    dropout: float = eqx.field(static=True)
+    recurrent_dropout: float = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
+
+    @classmethod
+    def create(
+        cls,
+        settings: NetworkSettings,
+        input_size: int,
+        output_size: int,
+        *,
+        key: PRNGKeyArray,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+    ) -> "Network":
+        """A network with starting weights drawn from `key`. `settings.hidden` must have a value."""
+        if settings.hidden is None:
+            raise DataError("hidden has no value yet: give a number of units")
+        *cell_keys, head_key = jax.random.split(key, settings.layers + 1)
+        cell_class = CELLS[settings.cell]
+        extra = {"activation": settings.activation} if cell_class is Elman else {}
+        cells = tuple(
+            cell_class.create(
+                input_size if layer == 0 else settings.hidden,
+                settings.hidden,
+                key=cell_keys[layer],
+                initialization=settings.initialization,
+                dtype=dtype,
+                **extra,
+            )
+            for layer in range(settings.layers)
+        )
+        normalizations = None
+        if settings.layer_norm:
+            ones, zeros = jnp.ones(settings.hidden, dtype), jnp.zeros(settings.hidden, dtype)
+            normalizations = tuple(Normalization(ones, zeros) for _ in cells)
+        head = Categorical.create(
+            settings.hidden, output_size, key=head_key, initialization=settings.initialization, dtype=dtype
+        )
+        return cls(cells, normalizations, head, settings.dropout, settings.recurrent_dropout, settings.residual)
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers that training changes."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self))
+
+    def initial_carry(self, *batch: int) -> Float[Array, "layers *batch carry"]:
+        """The state before the first step of every layer: zeros."""
+        return jnp.stack([cell.initial_carry(*batch) for cell in self.cells])
+
+    def __call__(
+        self,
+        xs: Array,
+        carry: Float[Array, "layers *batch carry"] | None = None,
+        *,
+        lengths: Int[Array, "*batch"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "time *batch hidden"], Float[Array, "layers *batch carry"]]:
+        """What the top layer hands to the head at every step, and the carry after the last step of each sequence.
+
+        lengths: how many steps of each sequence count; behind them the state is held.
+        key: turns dropout on (training); without it the network is deterministic.
+        """
+        batch = self._check(xs, carry, lengths)
+        if carry is None:
+            carry = self.initial_carry(*batch)
+        carries = []
+        hidden = xs
+        for layer, cell in enumerate(self.cells):
+            key, recurrent_key, dropout_key = (None,) * 3 if key is None else jax.random.split(key, 3)
+            recurrent_mask = _dropout_mask(
+                recurrent_key, self.recurrent_dropout, (*batch, cell.hidden_size), carry.dtype
+            )
+            below = hidden
+            hidden, last = unroll(cell, below, carry[layer], lengths=lengths, recurrent_mask=recurrent_mask)
+            carries.append(last)
+            if self.normalizations is not None:
+                hidden = self.normalizations[layer](hidden)
+            mask = _dropout_mask(dropout_key, self.dropout, hidden.shape, hidden.dtype)
+            if mask is not None:
+                hidden = hidden * mask
+            if self.residual and layer > 0:
+                hidden = hidden + below
+        return hidden, jnp.stack(carries)
+
+    def last(
+        self,
+        xs: Array,
+        carry: Float[Array, "layers *batch carry"] | None = None,
+        *,
+        lengths: Int[Array, "*batch"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "*batch outputs"]:
+        """Many to one: the head's output for the last step of each sequence (its own last step, with `lengths`)."""
+        hidden, _ = self(xs, carry, lengths=lengths, key=key)
+        if lengths is None:
+            return self.head(hidden[-1])
+        index = jnp.maximum(jnp.asarray(lengths) - 1, 0)[None, ..., None]
+        return self.head(jnp.take_along_axis(hidden, index, axis=0)[0])
+
+    def _check(self, xs: Array, carry: Array | None, lengths: Array | None) -> tuple[int, ...]:
+        """Refuse shapes that do not fit, in the user's words; return the batch axes."""
+        integers = jnp.issubdtype(xs.dtype, jnp.integer)
+        batch = tuple(xs.shape[1:] if integers else xs.shape[1:-1])
+        if xs.ndim == 0 or xs.shape[0] == 0:
+            raise DataError(
+                f"inputs of shape {tuple(xs.shape)} have no steps: the first axis is time and needs at least one"
+            )
+        if not integers and (xs.ndim < 2 or xs.shape[-1] != self.cells[0].input_size):
+            expected = self.cells[0].input_size
+            raise DataError(
+                f"inputs of shape {tuple(xs.shape)} do not fit: [time, batch, {expected}] is expected, {expected} values per step"
+            )
+        expected_carry = (len(self.cells), *batch, self.cells[0].carry_size)
+        if carry is not None and tuple(carry.shape) != expected_carry:
+            raise DataError(
+                f"a carry of shape {tuple(carry.shape)} does not fit inputs of shape {tuple(xs.shape)}: "
+                f"{expected_carry} is expected"
+            )
+        if lengths is not None and tuple(lengths.shape) != batch:
+            raise DataError(
+                f"lengths of shape {tuple(lengths.shape)} do not fit: one length per sequence, {batch}, is expected"
+            )
+        return batch
+
+
+def to_arrays(network: Network) -> dict[str, np.ndarray]:
+    """The weights by name: `cells.0.weight_hidden`, `head.bias`, ..."""
+    return {_dotted(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(network)}
+
+
+def with_arrays(network: Network, arrays: Mapping[str, np.ndarray], source: str) -> Network:
+    """`network` with its weights replaced by `arrays`; `source` names the file in the error.
+
+    Raises: `BundleError` for a weight that is missing, superfluous or of another shape.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(network)
+    names = [_dotted(path) for path, _ in leaves]
+    for name in arrays:
+        if name not in names:
+            raise BundleError(f"{source} holds a weight {name!r} that its settings do not call for")
+    replaced = []
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        if name not in arrays:
+            raise BundleError(f"{source} lacks the weight {name!r}")
+        if arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype:
+            found, expected = (f"{a.dtype} {tuple(a.shape)}" for a in (arrays[name], leaf))
+            raise BundleError(f"{source}: the weight {name!r} is {found}, but its settings call for {expected}")
+        replaced.append(jnp.asarray(arrays[name]))
+    return jax.tree.unflatten(jax.tree.structure(network), replaced)
+
+
+def _dropout_mask(
+    key: PRNGKeyArray | None, rate: float, shape: tuple[int, ...], dtype: jax.typing.DTypeLike
+) -> Float[Array, "*shape"] | None:
+    """Zeros with probability `rate` and 1 / (1 - rate) elsewhere; None where nothing is dropped.
+
+    Eight random bits decide each place (the rate is rounded to 1/256): a quarter of the random numbers that uniform
+    floats would need, and drawing them is what dropout costs on a CPU.
+    """
+    dropped = round(rate * 256)
+    if key is None or dropped == 0:
+        return None
+    bits = jax.random.bits(key, shape, jnp.uint8)
+    return jnp.where(bits >= dropped, jnp.asarray(256 / (256 - dropped), dtype), jnp.asarray(0, dtype))
+
+
+def _dotted(path: tuple) -> str:
+    return ".".join(str(getattr(key, "name", getattr(key, "idx", ""))) for key in path)
