@@ -1,0 +1,22 @@
+"""The mathematics: arrays in, arrays out; it knows nothing of files."""
+
+from elman.network.cells import CELLS, GRU, LSTM, AbstractCell, Elman
+from elman.network.heads import AbstractHead, Categorical
+from elman.network.model import Network, Normalization, to_arrays, with_arrays
+from elman.network.recurrence import length_mask, unroll
+
+__all__ = [
+    "CELLS",
+    "GRU",
+    "LSTM",
+    "AbstractCell",
+    "AbstractHead",
+    "Categorical",
+    "Elman",
+    "Network",
+    "Normalization",
+    "length_mask",
+    "to_arrays",
+    "unroll",
+    "with_arrays",
+]

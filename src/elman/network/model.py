@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from elman.config import NetworkSettings
 from elman.errors import BundleError, DataError
@@ -175,30 +175,26 @@ class Network(eqx.Module):
         return batch
 
 
-def to_arrays(network: Network) -> dict[str, np.ndarray]:
-    """The weights by name: `cells.0.weight_hidden`, `head.bias`, ..."""
-    return {_dotted(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(network)}
+def to_arrays(tree: PyTree) -> dict[str, np.ndarray]:
+    """The arrays of a network, or of any tree of states, by name: `cells.0.weight_hidden`, `head.bias`, ..."""
+    return {_dotted(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def with_arrays(network: Network, arrays: Mapping[str, np.ndarray], source: str) -> Network:
-    """`network` with its weights replaced by `arrays`; `source` names the file in the error.
+def with_arrays(tree: PyTree, arrays: Mapping[str, np.ndarray], source: str) -> PyTree:
+    """A copy of `tree` with its arrays replaced by those of `to_arrays`; `source` names the file in the error.
 
-    Raises: `BundleError` for a weight that is missing, superfluous or of another shape.
+    Raises: `BundleError` for an array that is missing, superfluous, or of another shape or type.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(network)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
     names = [_dotted(path) for path, _ in leaves]
-    for name in arrays:
-        if name not in names:
-            raise BundleError(f"{source} holds a weight {name!r} that its settings do not call for")
-    replaced = []
+    for name in sorted(set(names) ^ set(arrays)):
+        verb = "lacks" if name in names else "holds"
+        raise BundleError(f"{source} does not fit its own settings: it {verb} the array {name!r}")
     for name, (_, leaf) in zip(names, leaves, strict=True):
-        if name not in arrays:
-            raise BundleError(f"{source} lacks the weight {name!r}")
         if arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype:
             found, expected = (f"{a.dtype} {tuple(a.shape)}" for a in (arrays[name], leaf))
-            raise BundleError(f"{source}: the weight {name!r} is {found}, but its settings call for {expected}")
-        replaced.append(jnp.asarray(arrays[name]))
-    return jax.tree.unflatten(jax.tree.structure(network), replaced)
+            raise BundleError(f"{source} does not fit its own settings: {name!r} is {found}, not {expected}")
+    return jax.tree.unflatten(jax.tree.structure(tree), [jnp.array(arrays[name], copy=True) for name in names])
 
 
 def _dropout_mask(
@@ -217,4 +213,5 @@ def _dropout_mask(
 
 
 def _dotted(path: tuple) -> str:
-    return ".".join(str(getattr(key, "name", getattr(key, "idx", ""))) for key in path)
+    """A path into a tree as text: attributes, indices and keys joined by dots."""
+    return ".".join(str(getattr(key, "name", getattr(key, "idx", getattr(key, "key", "")))) for key in path)

@@ -1,0 +1,334 @@
+"""From a text to a trained model: opens the text, fills in the settings, makes the run folder and hands over to the loop."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import elman
+from elman.config import GROUPS, Config
+from elman.errors import DataError, RunError
+from elman.network import Network
+from elman.text.encoded import EncodedText, open_text, split
+from elman.text.model import new_network
+from elman.text.ngrams import baselines
+from elman.text.presets import preset as preset_settings
+from elman.text.presets import resolve
+from elman.text.reading import spool_standard_input
+from elman.text.run import TextRun
+from elman.text.task import TextTask
+from elman.text.vocabulary import Vocabulary
+from elman.training.engine import precision, use_compilation_cache
+from elman.training.loop import Trainer
+from elman.training.progress import Reporter
+from elman.training.runs import Run, default_run_path
+
+RUN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A text that is ready to be trained on: what `prepare` found out before the first update."""
+
+    encoded: EncodedText
+    training: np.ndarray
+    held_out: np.ndarray
+    config: Config
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the log's first line says of the data."""
+        return {
+            "training_symbols": len(self.training),
+            "held_out_symbols": len(self.held_out),
+            "vocabulary_size": self.encoded.vocabulary.size,
+            "sources": list(self.encoded.sources)[:100],
+        }
+
+
+def train_text(
+    *inputs: str | Path,
+    run: Path | str | None = None,
+    preset: str | None = None,
+    init: Path | str | None = None,
+    data_folder: Path | None = None,
+    reporter: Reporter | None = None,
+    prepared: Callable[[Prepared, dict[str, Any], Run], None] | None = None,
+    **settings: Any,
+) -> TextRun:
+    """Train a character model on files, folders, globs, `-` or a corpus by name, and return the run.
+
+    run: the run folder; None: a new one in `runs/`. preset: see `PRESETS`; `settings` go over it. init: an `.npz` with starting
+    weights in the classic program's names. prepared: called before the first update with the data and the baselines.
+    settings: any setting of `docs/settings.md` by name.
+
+    Raises: `ConfigError`, `DataError`, `RunError`, `TrainingError`.
+    """
+    chosen = {**(preset_settings(preset) if preset else {}), **settings}
+    if any(settings.get(budget) is not None for budget in ("minutes", "steps", "epochs")):
+        chosen |= {budget: settings.get(budget) for budget in ("minutes", "steps", "epochs")}
+    config = Config().replace(**chosen)
+    if not inputs:
+        raise DataError(
+            "no text was given: name a file, a folder, `-` for standard input, or a corpus such as python-docs"
+        )
+    run_path = Path(run) if run is not None else default_run_path(_run_name(inputs, preset))
+    sources = _with_standard_input(inputs, run_path)
+    ready = prepare(sources, config, data_folder)
+    use_compilation_cache()
+    network = _starting_network(ready, init)
+    description = {
+        "run": {
+            "format": RUN_FORMAT,
+            "task": "text",
+            "elman": elman.__version__,
+            "inputs": [str(_absolute(source)) for source in sources],
+            "digest": ready.encoded.digest,
+            **({"preset": preset} if preset else {}),
+            **({"init": str(Path(init).absolute())} if init else {}),
+            **({"data_folder": str(data_folder.absolute())} if data_folder else {}),
+        },
+        **ready.config.to_dict(),
+    }
+    folder = Run.create(run_path, description)
+    return _train(ready, network, folder, reporter or Reporter(), prepared, resume=False)
+
+
+def resume_text(
+    path: Path | str,
+    *,
+    reporter: Reporter | None = None,
+    prepared: Callable[[Prepared, dict[str, Any], Run], None] | None = None,
+) -> TextRun:
+    """Go on with a run from its last checkpoint, bit for bit as if it had never stopped; a run that is over is returned as it is.
+
+    Raises: `RunError` when the run is in use or damaged, `DataError` when its text is no longer the same.
+    """
+    run = Run(path)
+    config, facts = read_description(run)
+    checkpoint = run.checkpoints.latest()
+    if checkpoint is not None and checkpoint.state.get("ended"):
+        return TextRun(run.path)
+    data_folder = Path(facts["data_folder"]) if "data_folder" in facts else None
+    ready = prepare(facts["inputs"], config, data_folder)
+    if ready.encoded.digest != facts["digest"]:
+        raise DataError(
+            f"the text of {run.path} has changed since the run began ({', '.join(facts['inputs'])}): "
+            f"restore it, or start a new run"
+        )
+    use_compilation_cache()
+    network = new_network(config, ready.encoded.vocabulary.size, config.training.seed)
+    return _train(ready, network, run, reporter or Reporter(), prepared, resume=checkpoint is not None)
+
+
+def read_description(run: Run) -> tuple[Config, dict[str, Any]]:
+    """The settings of a text run, and what its `[run]` table says.
+
+    Raises: `RunError` when the run is of another task or format, or its table is incomplete.
+    """
+    tables = run.description
+    facts = tables.pop("run", None)
+    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+        raise RunError(f"{run.path / 'config.toml'} has no [run] table with a format: it was not written by elman")
+    if facts["format"] > RUN_FORMAT:
+        raise RunError(
+            f"{run.path} was written by a newer elman (format {facts['format']}, this one reads {RUN_FORMAT}): upgrade"
+        )
+    if facts.get("task") != "text":
+        raise RunError(f"{run.path} is a run of task {facts.get('task')!r}; a text run is expected here")
+    inputs = facts.get("inputs")
+    if (
+        not isinstance(inputs, list)
+        or not all(isinstance(i, str) for i in inputs)
+        or not isinstance(facts.get("digest"), str)
+    ):
+        raise RunError(
+            f"{run.path / 'config.toml'} does not say which text the run is about (inputs, digest): it is damaged"
+        )
+    return Config.from_dict({group: values for group, values in tables.items() if group in GROUPS}), facts
+
+
+def prepare(inputs: Sequence[str | Path], config: Config, data_folder: Path | None = None) -> Prepared:
+    """Open and split the text and fill in the settings that were left to the program."""
+    encoded = open_text(list(map(str, inputs)), config.text, data_folder=data_folder)
+    training, held_out = split(encoded, config.text.validation)
+    resolved = resolve(config, len(training), encoded.vocabulary.size)
+    _check_sizes(resolved, len(training))
+    return Prepared(encoded, training, held_out, resolved)
+
+
+def _train(
+    ready: Prepared,
+    network: Network,
+    run: Run,
+    reporter: Reporter,
+    prepared: Callable[[Prepared, dict[str, Any], Run], None] | None,
+    *,
+    resume: bool,
+) -> TextRun:
+    figures = cached_baselines(ready)
+    if prepared is not None:
+        prepared(ready, figures, run)
+    with precision(ready.config.training.dtype):
+        task = TextTask(ready.training, ready.held_out, ready.encoded.vocabulary, ready.config)
+        facts = {**ready.facts, "baselines": figures}
+        trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=facts)
+        with _interruptible(trainer):
+            outcome = trainer.train(resume=resume)
+    return TextRun(run.path, interrupted=outcome.ending == "interrupted")
+
+
+def _starting_network(ready: Prepared, init: Path | str | None) -> Network:
+    settings = ready.config.training
+    with precision(settings.dtype):
+        network = new_network(ready.config, ready.encoded.vocabulary.size, settings.seed)
+        return network if init is None else with_classic_weights(network, Path(init))
+
+
+def with_classic_weights(network: Network, path: Path) -> Network:
+    """`network` with the weights of an `.npz` in the classic program's names and orientation.
+
+    wxh [hidden, vocab], whh [hidden, hidden], why [vocab, hidden], bh [hidden, 1], by [vocab, 1]; the vocabulary in the order of
+    its code points.
+
+    Raises: `DataError` for a file that is none, lacks an array, or holds one of another shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"--init {path} cannot be read as an .npz file of arrays: {error}") from None
+    cell, head = network.cells[0], network.head
+    hidden, vocab = cell.hidden_size, head.bias.shape[0]
+    if len(network.cells) != 1 or cell.gate_blocks != 1:
+        raise DataError(
+            "--init takes the classic program's weights, which are those of one Elman layer: use --cell elman --layers 1"
+        )
+    shapes = {
+        "wxh": (hidden, vocab),
+        "whh": (hidden, hidden),
+        "why": (vocab, hidden),
+        "bh": (hidden, 1),
+        "by": (vocab, 1),
+    }
+    for name, shape in shapes.items():
+        if name not in arrays:
+            raise DataError(f"--init {path} lacks the array {name!r}: it needs {', '.join(shapes)}")
+        if arrays[name].shape != shape:
+            raise DataError(f"--init {path}: {name} has the shape {arrays[name].shape}, but this network needs {shape}")
+    dtype = cell.bias.dtype
+    weights = {name: jnp.asarray(arrays[name].astype(dtype)) for name in shapes}
+    return jax.tree.unflatten(
+        jax.tree.structure(network),
+        [weights["wxh"].T, weights["whh"].T, weights["bh"][:, 0], weights["why"].T, weights["by"][:, 0]],
+    )
+
+
+def cached_baselines(ready: Prepared) -> dict[str, Any]:
+    """The n-gram scores of the held-out part, computed once for each text and split and kept beside its codes."""
+    import json
+
+    from elman.text.cache import default_cache_folder
+    from elman.training.storage import write_atomically
+
+    if len(ready.held_out) == 0:
+        return {"uniform": math.log(ready.encoded.vocabulary.size)}
+    name = f"{ready.encoded.digest[:32]}-{len(ready.training)}.baselines.json"
+    path = default_cache_folder() / name
+    try:
+        cached = json.loads(path.read_bytes())
+        if isinstance(cached, dict) and "uniform" in cached:
+            return cached
+    except (OSError, ValueError):
+        pass
+    figures = baselines(ready.training, ready.held_out, ready.encoded.vocabulary.size)
+    try:
+        write_atomically(path, json.dumps(figures).encode())
+    except RunError:
+        pass  # a cache that cannot be written costs the next start a few seconds, no more
+    return figures
+
+
+@contextmanager
+def _interruptible(trainer: Trainer) -> Iterator[None]:
+    """The first Ctrl-C asks the loop to stop after its block; a second one stops at once, as always."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(*_: object) -> None:
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        trainer.interrupt()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_sizes(config: Config, training_symbols: int) -> None:
+    """Refuse what would fill the memory, or what the text is too short for, before anything is made."""
+    settings, network = config.training, config.network
+    assert settings.batch is not None
+    assert settings.unroll is not None
+    assert network.hidden is not None
+    if training_symbols < settings.unroll + 2:
+        raise DataError(
+            f"the training part has {training_symbols} symbols, but --unroll {settings.unroll} needs at least {settings.unroll + 2}: "
+            f"give more text or a smaller --unroll"
+        )
+    gates = {"elman": 1, "gru": 3, "lstm": 4}[network.cell]
+    bytes_each = 8 if settings.dtype == "float64" else 4
+    weights = network.layers * 2 * gates * network.hidden**2
+    activations = settings.batch * settings.unroll * network.hidden * (3 * gates + 4) * network.layers
+    needed = bytes_each * (4 * weights + activations)
+    if needed > _memory_bytes():
+        raise DataError(
+            f"a network of {network.layers} x {network.hidden} units with {settings.batch} sequences of {settings.unroll} steps needs "
+            f"about {needed / 2**30:.0f} GiB of memory, and this machine has {_memory_bytes() / 2**30:.0f}: "
+            f"choose a smaller --hidden, --layers, --batch or --unroll"
+        )
+
+
+def _memory_bytes() -> int:
+    import os
+
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**62
+
+
+def _with_standard_input(inputs: Sequence[str | Path], run_path: Path) -> list[str | Path]:
+    """Standard input is kept in the run folder, so that the run can go on from it later."""
+    import sys
+
+    if "-" not in inputs:
+        return list(inputs)
+    if (run_path / "config.toml").exists():
+        raise RunError(f"{run_path} already holds a run: name another folder with --run")
+    spooled = spool_standard_input(run_path / "input.txt", sys.stdin.buffer)
+    return [spooled if source == "-" else source for source in inputs]
+
+
+def _absolute(source: str | Path) -> str | Path:
+    """A path made absolute, so that a run resumes from any folder; the name of a corpus stays as it is."""
+    path = Path(source)
+    return path.absolute() if path.exists() or any(c in str(source) for c in "*?[/") else source
+
+
+def _run_name(inputs: Sequence[str | Path], preset: str | None) -> str:
+    """A short name for a run's folder, from its first input."""
+    stem = Path(str(inputs[0]).rstrip("/")).name.split(".")[0] if inputs[0] != "-" else "input"
+    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "text"
+    return f"{stem[:40]}-{preset}" if preset else stem[:40]

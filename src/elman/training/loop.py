@@ -1,0 +1,462 @@
+"""The one training loop: blocks of updates compiled into one call, and between blocks everything a run needs.
+
+The loop knows batches and losses, neither text nor series: what it trains on is a `Task`. All that an update depends on is in the
+checkpoint or a function of the seed and the update's number, so that a run that was killed and resumed gives the same weights,
+losses and samples, bit for bit, as one that was not.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from elman.config import TrainingSettings
+from elman.errors import BundleError, TrainingError
+from elman.network.model import Network, to_arrays, with_arrays
+from elman.training.optimizers import build_optimizer, learning_rate
+from elman.training.progress import Reporter, Status
+from elman.training.runs import EventLog, Run
+
+SAMPLE_MILESTONES = (100, 300, 700, 2000)
+"""The lecture's iterations; from the last one on, samples are taken at every doubling."""
+
+VALIDATIONS = 10
+"""Validations over a budget where `validate_every` is not given."""
+
+CHECKPOINT_SECONDS = 20.0
+MAX_RECOVERIES = 3
+
+
+class Task(Protocol):
+    """What training needs of the data. A task holds a cursor: where the next update's batch begins."""
+
+    symbols_per_update: int
+    initial_loss: float
+    """The loss of an update by a network that knows nothing: where the smoothed loss starts."""
+    score: str
+    """Which of the figures of `validate` is to become small."""
+
+    def initial_carry(self, network: Network) -> jax.Array:
+        """The carry before the first update."""
+        ...
+
+    def take(self, update: int, count: int, size: int) -> Any:
+        """The batches of updates `update` to `update + count`, every array padded to a first axis of `size`; moves the cursor."""
+        ...
+
+    def loss(
+        self, network: Network, batch: Any, carry: jax.Array, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss of one update and the carry behind it; called inside the compiled block."""
+        ...
+
+    def validate(self, network: Network) -> dict[str, float]:
+        """Figures over the held-out part, `score` among them; empty where nothing is held out."""
+        ...
+
+    def sample(self, network: Network, carry: jax.Array, iteration: int) -> str | None:
+        """A sample for the timeline, or None. It must depend on its arguments and the cursor only."""
+        ...
+
+    def save_best(self, network: Network, path: Any, result: dict[str, Any]) -> None:
+        """Write the bundle."""
+        ...
+
+    def cursor(self) -> dict[str, np.ndarray]:
+        """The place in the data."""
+        ...
+
+    def move_to(self, cursor: dict[str, np.ndarray]) -> None:
+        """Take the place up again."""
+        ...
+
+
+class State(NamedTuple):
+    """Every array that an update reads and writes."""
+
+    network: Network
+    optimizer: optax.OptState
+    average: Network | None
+    carry: jax.Array
+
+
+@dataclass
+class Position:
+    """Where a run stands: every number beside the arrays, as it is written into a checkpoint."""
+
+    iteration: int = 0
+    elapsed: float = 0.0
+    rate_scale: float = 1.0
+    recoveries: int = 0
+    best: float | None = None
+    best_iteration: int | None = None
+    without_better: int = 0
+    smoothed: float | None = None
+    last_loss: float | None = None
+    validations: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run may go on: `steps` updates, or `seconds` on the clock."""
+
+    steps: int | None
+    seconds: float | None
+
+    def progress(self, position: Position) -> float:
+        """From 0 at the start to 1 at the end."""
+        if self.steps is not None:
+            return position.iteration / self.steps
+        assert self.seconds is not None
+        return min(1.0, position.elapsed / self.seconds)
+
+    def per_update(self, seconds_per_update: float) -> float:
+        """How far one update brings the run."""
+        if self.steps is not None:
+            return 1.0 / self.steps
+        assert self.seconds is not None
+        return seconds_per_update / self.seconds
+
+
+@dataclass
+class Outcome:
+    """How a run ended: "finished", "stopped early" or "interrupted"."""
+
+    ending: str
+    position: Position
+    network: Network
+
+
+class Trainer:
+    """Runs a task to the end of its budget. `train` is the whole of its use."""
+
+    def __init__(
+        self,
+        task: Task,
+        network: Network,
+        settings: TrainingSettings,
+        run: Run,
+        *,
+        reporter: Reporter,
+        facts: dict[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.task, self.settings, self.run, self.reporter, self.clock = task, settings, run, reporter, clock
+        self.facts = facts or {}
+        self.budget = _budget(settings)
+        self.block_size = settings.block or 1
+        self.optimizer = build_optimizer(settings)
+        self.key = jax.random.key(settings.seed)
+        self.position = Position()
+        average = jax.tree.map(jnp.copy, network) if settings.average > 0 else None
+        self.state = State(network, self.optimizer.init(network), average, task.initial_carry(network))
+        self.block = jax.jit(self._block, donate_argnums=0)
+        self.seconds_per_update = 0.0
+        self._blocks_run = 0
+        self.interrupted = False
+        self._checkpoint_due = 0.0
+
+    def interrupt(self) -> None:
+        """Ask the loop to stop after the block it is in."""
+        self.interrupted = True
+
+    @property
+    def network(self) -> Network:
+        """The weights that are validated, sampled and saved: the running mean where there is one."""
+        return self.state.network if self.state.average is None else self.state.average
+
+    def train(self, *, resume: bool = False) -> Outcome:
+        """Train to the end of the budget, from the start or from the last checkpoint.
+
+        Raises: `TrainingError` when the loss stays not finite, `RunError` when the run cannot be written.
+        """
+        with self.run.writing() as log:
+            if resume:
+                self._restore(log)
+                log.write("resume", iteration=self.position.iteration, elapsed=round(self.position.elapsed, 3))
+            else:
+                log.write("start", time=time.time(), parameters=self.network.parameter_count, **self.facts)
+                self._save_checkpoint(log)
+                if self.settings.sample_every:
+                    self._sample(log)
+            self.reporter.started(self._status())
+            ending = self._run(log)
+            if ending == "interrupted":
+                self._save_checkpoint(log)
+            else:
+                self._finish(log, ending)
+            self.reporter.finished(self._status(), ending)
+        return Outcome(ending, self.position, self.network)
+
+    def _run(self, log: EventLog) -> str:
+        """Blocks until the budget, the patience or the user ends it; the name of the ending."""
+        while not self._done():
+            if self.interrupted:
+                return "interrupted"
+            began, before = self.clock(), self.position.iteration
+            progress_before = self.budget.progress(self.position)
+            self._advance(log)
+            self.position.elapsed += self.clock() - began
+            self._between_blocks(log, before, progress_before)
+            patience = self.settings.patience
+            if patience and self.position.without_better >= patience:
+                return "stopped early"
+        return "finished"
+
+    def _done(self) -> bool:
+        return self.budget.progress(self.position) >= 1.0
+
+    def _advance(self, log: EventLog) -> None:
+        """One block: take the batches, update, log; go back to the last checkpoint where the loss is not finite."""
+        position, began = self.position, self.clock()
+        first, count = position.iteration, self._count()
+        batches = self.task.take(first, count, self.block_size)
+        progress, increment = self.budget.progress(position), self.budget.per_update(self.seconds_per_update)
+        numbers = np.asarray([progress, increment, position.rate_scale], np.float64)
+        self.state, losses, norms = self.block(self.state, batches, np.int32(count), np.int32(first), numbers)
+        losses, norms = np.asarray(losses)[:count], np.asarray(norms)[:count]
+        if not (np.isfinite(losses).all() and np.isfinite(norms).all()):
+            self._recover(log, first + int(np.argmin(np.isfinite(losses) & np.isfinite(norms))))
+            return
+        seconds = self.clock() - began
+        self._blocks_run += 1
+        if self._blocks_run > 1:
+            self.seconds_per_update = seconds / count
+        position.iteration += count
+        position.last_loss = float(losses[-1])
+        position.smoothed = _smooth(position.smoothed, losses, self.task.initial_loss)
+        rate = float(learning_rate(self.settings, jnp.asarray(progress))) * position.rate_scale
+        speed = count * self.task.symbols_per_update / max(seconds, 1e-9)
+        log.write(
+            "update",
+            iteration=first,
+            loss=[float(loss) for loss in losses],
+            learning_rate=rate,
+            gradient_norm=float(norms[-1]),
+            symbols_per_second=round(speed, 1),
+            elapsed=round(position.elapsed + seconds, 3),
+        )
+        self.reporter.updated(
+            self._status(learning_rate=rate, gradient_norm=float(norms[-1]), symbols_per_second=speed)
+        )
+
+    def _block(
+        self, state: State, batches: Any, count: jax.Array, first: jax.Array, numbers: jax.Array
+    ) -> tuple[State, jax.Array, jax.Array]:
+        """`count` updates in one compiled call. The bound is not static, so every count up to the block's size is one program."""
+        size = self.block_size
+        progress, increment, rate_scale = numbers
+        results = jnp.zeros(size, state.carry.dtype), jnp.zeros(size, state.carry.dtype)
+
+        def body(index: jax.Array, value: tuple) -> tuple:
+            state, losses, norms = value
+            batch = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), batches)
+            rate = learning_rate(self.settings, progress + index * increment) * rate_scale
+            state, loss, norm = self._update(state, batch, first + index, rate)
+            return state, losses.at[index].set(loss), norms.at[index].set(norm)
+
+        return jax.lax.fori_loop(0, count, body, (state, *results))
+
+    def _update(
+        self, state: State, batch: Any, iteration: jax.Array, rate: jax.Array
+    ) -> tuple[State, jax.Array, jax.Array]:
+        """One update of the weights."""
+        network = state.network
+        drops = network.dropout > 0 or network.recurrent_dropout > 0
+        key = jax.random.fold_in(self.key, iteration) if drops else None
+
+        def loss_of(network: Network) -> tuple[jax.Array, jax.Array]:
+            return self.task.loss(network, batch, state.carry, key)
+
+        (loss, carry), gradient = jax.value_and_grad(loss_of, has_aux=True)(network)
+        steps, optimizer = self.optimizer.update(gradient, state.optimizer, network)
+        network = jax.tree.map(lambda weight, step: weight + (rate * step).astype(weight.dtype), network, steps)
+        average = state.average
+        if average is not None:
+            # The mean forgets its random beginning: its decay grows to the one asked for.
+            decay = jnp.minimum(self.settings.average, (1.0 + iteration) / (10.0 + iteration))
+            average = jax.tree.map(
+                lambda mean, weight: weight + decay.astype(weight.dtype) * (mean - weight), average, network
+            )
+        return State(network, optimizer, average, carry), loss, optax.global_norm(gradient)
+
+    def _count(self) -> int:
+        """Updates until the end of the block or until the next thing that happens at an exact update."""
+        if self._blocks_run < 2:
+            return 1  # the first call compiles, the second tells how long an update takes
+        iteration = self.position.iteration
+        candidates = [self.block_size]
+        if self.budget.steps is not None:
+            candidates.append(self.budget.steps - iteration)
+        for every in (self.settings.validate_every, self.settings.sample_every, self.settings.checkpoint_every):
+            if every:
+                candidates.append(every - iteration % every)
+        if self.settings.sample_every is None:
+            candidates.append(_next_milestone(iteration) - iteration)
+        if self.settings.validate_every is None and self.budget.steps is not None:
+            candidates.append(_next_share(iteration, self.budget.steps) - iteration)
+        return max(1, min(candidates))
+
+    def _between_blocks(self, log: EventLog, before: int, progress_before: float) -> None:
+        """Whatever is due after a block: validation, sample, checkpoint. All of it counts towards a budget in minutes."""
+        began, position = self.clock(), self.position
+        iteration = position.iteration
+        if iteration <= before:
+            return
+        every = self.settings.validate_every
+        share = int(self.budget.progress(position) * VALIDATIONS) > int(progress_before * VALIDATIONS)
+        if not self._done() and (share if every is None else every and iteration % every == 0):
+            self._validate(log)
+        every = self.settings.sample_every
+        milestone = _next_milestone(before) <= iteration
+        if milestone if every is None else every and iteration % every == 0:
+            self._sample(log)
+        position.elapsed += self.clock() - began
+        every = self.settings.checkpoint_every
+        due = self.clock() >= self._checkpoint_due
+        if not self._done() and (due if every is None else iteration % every == 0):
+            began = self.clock()
+            self._save_checkpoint(log)
+            position.elapsed += self.clock() - began
+
+    def _finish(self, log: EventLog, ending: str) -> None:
+        """The last validation, sample and checkpoint, and the line that says the run is over."""
+        position = self.position
+        if not position.validations or position.validations[-1][0] != position.iteration:
+            self._validate(log)
+        last_sample = self.run.last_event("sample")
+        if self.settings.sample_every != 0 and (last_sample is None or last_sample["iteration"] != position.iteration):
+            self._sample(log)
+        log.write(
+            "end",
+            ending=ending,
+            iteration=position.iteration,
+            elapsed=round(position.elapsed, 3),
+            validation=position.best,
+            best_iteration=position.best_iteration,
+        )
+        self._save_checkpoint(log, ended=ending)
+
+    def _validate(self, log: EventLog) -> None:
+        position = self.position
+        figures = self.task.validate(self.network)
+        score = figures.get(self.task.score)
+        if score is not None and not math.isfinite(score):
+            return
+        if score is not None:
+            position.validations.append([position.iteration, score])
+            log.write("validation", iteration=position.iteration, **figures, elapsed=round(position.elapsed, 3))
+        better = score is None or position.best is None or score < position.best
+        if better:
+            position.best, position.best_iteration, position.without_better = score, position.iteration, 0
+            result = {**figures, "iteration": position.iteration, "minutes": round(position.elapsed / 60, 3)}
+            self.task.save_best(self.network, self.run.best_path, result)
+        else:
+            position.without_better += 1
+        self.reporter.validated(self._status(), better)
+
+    def _sample(self, log: EventLog) -> None:
+        text = self.task.sample(self.network, self.state.carry, self.position.iteration)
+        if text is not None:
+            log.write("sample", iteration=self.position.iteration, text=text, elapsed=round(self.position.elapsed, 3))
+            self.reporter.sampled(self._status(), text)
+
+    def _save_checkpoint(self, log: EventLog, ended: str | None = None) -> None:
+        position = self.position
+        log.write("checkpoint", iteration=position.iteration)
+        arrays = {**to_arrays(self.state), **{f"cursor.{name}": value for name, value in self.task.cursor().items()}}
+        state = {"position": vars(position), "events": log.position(), "ended": ended}
+        self.run.checkpoints.save(position.iteration, arrays, state)
+        self._checkpoint_due = self.clock() + CHECKPOINT_SECONDS
+
+    def _restore(self, log: EventLog) -> None:
+        """Take up the newest good checkpoint, and forget the events behind it: they will happen again."""
+        checkpoint = self.run.checkpoints.latest()
+        if checkpoint is None:
+            raise TrainingError(f"{self.run.path} holds no checkpoint to continue from: start the run anew")
+        cursor = {n.removeprefix("cursor."): a for n, a in checkpoint.arrays.items() if n.startswith("cursor.")}
+        weights = {n: a for n, a in checkpoint.arrays.items() if not n.startswith("cursor.")}
+        try:
+            self.position = Position(**checkpoint.state["position"])
+            self.state = with_arrays(self.state, weights, str(checkpoint.path))
+            self.task.move_to(cursor)
+            log.truncate(int(checkpoint.state["events"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{checkpoint.path} is not a state of this run: {error}") from None
+
+    def _recover(self, log: EventLog, iteration: int) -> None:
+        """The loss is not finite: back to the last good state with half the learning rate."""
+        recoveries, elapsed = self.position.recoveries + 1, self.position.elapsed
+        last_loss, rate_scale = self.position.last_loss, self.position.rate_scale / 2
+        if recoveries > MAX_RECOVERIES:
+            finite = "none was finite" if last_loss is None else f"the last finite loss was {last_loss:.4g}"
+            raise TrainingError(
+                f"the loss stopped being finite at update {iteration}, after {MAX_RECOVERIES} attempts with smaller learning rates "
+                f"({finite}): try a smaller --learning-rate than {self.settings.learning_rate:g}, or a smaller --clip-norm"
+            )
+        self._restore(log)
+        self.position.recoveries, self.position.rate_scale, self.position.elapsed = recoveries, rate_scale, elapsed
+        log.write("recovery", iteration=self.position.iteration, failed=iteration, rate_scale=rate_scale)
+        self.reporter.message(
+            f"loss not finite at update {iteration}: back to update {self.position.iteration} "
+            f"with {rate_scale:g} x the learning rate ({recoveries} of {MAX_RECOVERIES})"
+        )
+        self._save_checkpoint(log)
+
+    def _status(self, **now: float) -> Status:
+        position = self.position
+        progress = self.budget.progress(position)
+        if self.budget.steps is not None:
+            left = (self.budget.steps - position.iteration) * self.seconds_per_update
+        else:
+            left = max(0.0, (self.budget.seconds or 0.0) - position.elapsed)
+        return Status(
+            iteration=position.iteration,
+            steps=self.budget.steps,
+            progress=progress,
+            seconds_left=left,
+            elapsed=position.elapsed,
+            loss=position.last_loss,
+            smoothed=position.smoothed,
+            validation=position.validations[-1][1] if position.validations else None,
+            best=position.best,
+            **now,
+        )
+
+
+def _budget(settings: TrainingSettings) -> Budget:
+    if settings.steps is not None:
+        return Budget(settings.steps, None)
+    if settings.minutes is not None:
+        return Budget(None, settings.minutes * 60)
+    raise ValueError("the budget is resolved to steps or minutes before training starts")
+
+
+def _smooth(smoothed: float | None, losses: np.ndarray, initial: float) -> float:
+    """The classic program's running mean: 0.999 · old + 0.001 · new, for a whole block at once."""
+    smoothed = initial if smoothed is None else smoothed
+    weights = 0.001 * 0.999 ** np.arange(len(losses) - 1, -1, -1)
+    return float(0.999 ** len(losses) * smoothed + weights @ losses.astype(np.float64))
+
+
+def _next_milestone(iteration: int) -> int:
+    """The first iteration behind `iteration` at which the timeline takes a sample: 100, 300, 700, 2000, 4000, 8000, ..."""
+    for milestone in SAMPLE_MILESTONES:
+        if milestone > iteration:
+            return milestone
+    milestone = SAMPLE_MILESTONES[-1]
+    while milestone <= iteration:
+        milestone *= 2
+    return milestone
+
+
+def _next_share(iteration: int, steps: int) -> int:
+    """The first iteration behind `iteration` at which another tenth of the steps is done."""
+    share = iteration * VALIDATIONS // steps + 1
+    return -(-share * steps // VALIDATIONS)

@@ -1,0 +1,56 @@
+"""Update rules, from Optax: clip, precondition, decay. The learning rate is not in them but multiplied on afterwards.
+
+It depends on the progress of the run (0 at the start, 1 at the end of the budget), which for a budget in minutes only the clock
+knows; so `learning_rate` is a function of progress, and what a rule returns is a step for a learning rate of 1.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from elman.config import TrainingSettings
+
+
+def build_optimizer(settings: TrainingSettings) -> optax.GradientTransformation:
+    """The chain of clipping and update rule; add `learning_rate * update` to the weights.
+
+    adamw: Loshchilov & Hutter 2019; the decay pulls on matrices only, not on biases and scales.
+    adagrad: Duchi et al. 2011 in the classic minimal program's form, g / sqrt(sum g² + 1e-8), the sum starting at 0.
+    sgd: with momentum, g accumulated as in PyTorch.
+    """
+    parts = []
+    if settings.clip_value > 0:
+        parts.append(optax.clip(settings.clip_value))
+    if settings.clip_norm > 0:
+        parts.append(optax.clip_by_global_norm(settings.clip_norm))
+    if settings.optimizer == "adamw":
+        parts.append(optax.scale_by_adam(b1=settings.momentum, b2=settings.second_moment))
+        if settings.weight_decay > 0:
+            parts.append(optax.add_decayed_weights(settings.weight_decay, mask=_matrices))
+    elif settings.optimizer == "adagrad":
+        parts.append(optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-8))
+    elif settings.momentum > 0:
+        parts.append(optax.trace(decay=settings.momentum))
+    return optax.chain(*parts, optax.scale(-1.0))
+
+
+def learning_rate(settings: TrainingSettings, progress: jax.Array) -> jax.Array:
+    """The learning rate at `progress` (0 to 1): a linear rise over `warmup`, then the fall of `schedule` to `final_rate`."""
+    if settings.learning_rate is None:
+        raise ValueError("learning_rate is resolved before training starts")
+    progress = jnp.clip(progress, 0.0, 1.0)
+    fraction = jnp.clip((progress - settings.warmup) / max(1.0 - settings.warmup, 1e-12), 0.0, 1.0)
+    if settings.schedule == "cosine":
+        falling = 0.5 * (1 + jnp.cos(jnp.pi * fraction))
+    elif settings.schedule == "linear":
+        falling = 1 - fraction
+    else:
+        falling = jnp.ones_like(fraction)
+    shape = settings.final_rate + (1 - settings.final_rate) * falling
+    if settings.warmup > 0:
+        shape = jnp.where(progress < settings.warmup, progress / settings.warmup, shape)
+    return settings.learning_rate * shape
+
+
+def _matrices(weights: optax.Params) -> optax.Params:
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, weights)

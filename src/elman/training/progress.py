@@ -1,0 +1,193 @@
+"""What a person sees while a network trains: a live line in a terminal, plain lines elsewhere, nothing in a library call."""
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands. Times in seconds; losses in the unit of the task's loss; None: not known yet."""
+
+    iteration: int
+    steps: int | None
+    progress: float
+    elapsed: float
+    seconds_left: float
+    loss: float | None
+    smoothed: float | None
+    validation: float | None
+    best: float | None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
+    symbols_per_second: float | None = None
+
+
+class Reporter:
+    """Says nothing: the interface, and what a library call uses."""
+
+    def started(self, status: Status) -> None:
+        """Training starts, or goes on."""
+
+    def updated(self, status: Status) -> None:
+        """A block of updates is done."""
+
+    def validated(self, status: Status, better: bool) -> None:
+        """A validation is done; `better`: it is the best so far."""
+
+    def sampled(self, status: Status, text: str) -> None:
+        """A sample was taken for the timeline."""
+
+    def message(self, text: str) -> None:
+        """Something the user should know."""
+
+    def finished(self, status: Status, ending: str) -> None:
+        """Training is over: "finished", "stopped early" or "interrupted"."""
+
+
+class PlainReporter(Reporter):
+    """One line every few seconds and at every validation, for logs and pipes."""
+
+    def __init__(self, stream: TextIO | None = None, every_seconds: float = 5.0) -> None:
+        self.stream = stream or sys.stderr
+        self.every_seconds = every_seconds
+        self._next = 0.0
+        self._last = ""
+
+    def updated(self, status: Status) -> None:
+        self._last = describe(status)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self.every_seconds
+            self.message(self._last)
+
+    def validated(self, status: Status, better: bool) -> None:
+        if status.validation is not None:
+            self.message(
+                f"update {status.iteration:,}: validation {in_bits(status.validation)}{' (best)' if better else ''}"
+            )
+
+    def sampled(self, status: Status, text: str) -> None:
+        self.message(f"--- sample at update {status.iteration:,} ---\n{text}\n---")
+
+    def message(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def finished(self, status: Status, ending: str) -> None:
+        self.message(f"{ending} at update {status.iteration:,} after {duration(status.elapsed)}")
+
+
+class TerminalReporter(Reporter):
+    """A live panel at the foot of the terminal; samples scroll by above it."""
+
+    def __init__(self, console: Console | None = None, samples: bool = True) -> None:
+        self.console = console or Console(stderr=True)
+        self.samples = samples
+        self._live: Live | None = None
+        self._status: Status | None = None
+        self._now: Status | None = None
+
+    def started(self, status: Status) -> None:
+        self._status = status
+        self._live = Live(self._panel(), console=self.console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def updated(self, status: Status) -> None:
+        self._now = self._status = status
+        if self._live is not None:
+            self._live.update(self._panel())
+
+    def validated(self, status: Status, better: bool) -> None:
+        if status.validation is not None:
+            style = "green" if better else "yellow"
+            line = f"update {status.iteration:>7,}  validation {in_bits(status.validation)}"
+            self.console.print(Text(line + ("  best so far" if better else ""), style=style))
+
+    def sampled(self, status: Status, text: str) -> None:
+        if self.samples:
+            title = f"sample at update {status.iteration:,}"
+            self.console.print(Panel(Text(printable(text)), title=title, title_align="left", border_style="cyan"))
+
+    def message(self, text: str) -> None:
+        self.console.print(Text(text))
+
+    def finished(self, status: Status, ending: str) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        style = "bold green" if ending != "interrupted" else "bold yellow"
+        self.console.print(
+            Text(f"{ending} at update {status.iteration:,} after {duration(status.elapsed)}", style=style)
+        )
+
+    def _panel(self) -> Group:
+        status = self._status
+        assert status is not None
+        bar = Table.grid(padding=(0, 1), expand=True)
+        bar.add_column(ratio=1)
+        bar.add_column(justify="right", no_wrap=True)
+        left = "starting" if status.iteration == 0 else f"{duration(status.seconds_left)} left"
+        bar.add_row(ProgressBar(total=1.0, completed=status.progress), f"{status.progress:4.0%}  {left}")
+        return Group(bar, Text(describe(status), overflow="ellipsis", no_wrap=True))
+
+
+def describe(status: Status) -> str:
+    """One line with everything: "update 1,200  loss 1.523  validation 1.601 nats (2.310 bits)  ..."."""
+    parts = [f"update {status.iteration:,}" + (f" of {status.steps:,}" if status.steps else "")]
+    if status.loss is not None:
+        parts.append(f"loss {status.loss:.3f}")
+    if status.validation is not None:
+        parts.append(f"validation {in_bits(status.validation)}")
+    if status.learning_rate is not None:
+        parts.append(f"rate {status.learning_rate:.2g}")
+    if status.gradient_norm is not None:
+        parts.append(f"gradient {status.gradient_norm:.2g}")
+    if status.symbols_per_second is not None:
+        parts.append(f"{rate(status.symbols_per_second)} characters/s")
+    parts.append(f"{duration(status.seconds_left)} left")
+    return "  ".join(parts)
+
+
+def in_bits(nats: float) -> str:
+    """ "1.498 nats (2.161 bits) per character"."""
+    return f"{nats:.3f} nats ({nats / math.log(2):.3f} bits)"
+
+
+def rate(value: float) -> str:
+    """ "950", "52.1 k", "1.25 M"."""
+    if value >= 1e6:
+        return f"{value / 1e6:.2f} M"
+    return f"{value / 1e3:.1f} k" if value >= 1e4 else f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "3 min 05 s", "2 h 10 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, which could move a terminal's cursor, shown as dots; newlines and tabs stay."""
+    return "".join(c if c in "\n\t" or (c.isprintable() or ord(c) > 0x9F) else "·" for c in text)
+
+
+def reporter_for(stream: TextIO | None = None, *, quiet: bool = False, samples: bool = True) -> Reporter:
+    """A live panel where `stream` (standard error by default) is a terminal, plain lines where it is not."""
+    stream = stream or sys.stderr
+    if quiet:
+        return Reporter()
+    if stream.isatty():
+        return TerminalReporter(Console(file=stream), samples=samples)
+    return PlainReporter(stream)

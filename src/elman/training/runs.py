@@ -1,0 +1,175 @@
+"""A run is a folder: everything that shows, resumes or uses a training run reads it, also while it is being written.
+
+config.toml         what was asked for, with every value that was chosen from the data
+events.jsonl        one JSON object per line, each with `kind`: start, update, validation, sample, checkpoint, recovery, end
+checkpoints/        the last two complete states
+best.safetensors    the bundle with the best weights so far
+lock                held by the process that writes
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from elman.config import from_toml, suggestion, to_toml
+from elman.errors import RunError
+from elman.training.checkpoint import Checkpoints
+from elman.training.storage import write_atomically
+
+CONFIG_NAME = "config.toml"
+EVENTS_NAME = "events.jsonl"
+BEST_NAME = "best.safetensors"
+
+
+class Run:
+    """A run folder, opened for reading. `Run.create` makes one; `writing()` takes the lock and gives the log of events."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / CONFIG_NAME).is_file():
+            raise RunError(_not_a_run(self.path))
+
+    @classmethod
+    def create(cls, path: Path | str, description: dict[str, Any]) -> "Run":
+        """Make the folder and write its `config.toml` from `description` (tables of plain values).
+
+        Raises: `RunError` where a run already stands there or the folder cannot be written.
+        """
+        path = Path(path)
+        if (path / CONFIG_NAME).exists():
+            raise RunError(
+                f"{path} already holds a run: continue it with `elman train --resume {path}`, or name another folder"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            foreign = next((entry.name for entry in path.iterdir() if entry.name not in ("lock", "input.txt")), None)
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {path}: {error.strerror}; name another with --run") from None
+        if foreign is not None:
+            raise RunError(f"{path} is not empty (it holds {foreign}): name a new folder with --run")
+        write_atomically(path / CONFIG_NAME, to_toml(description).encode())
+        return cls(path)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The tables of `config.toml`."""
+        file = self.path / CONFIG_NAME
+        try:
+            return from_toml(file.read_text(encoding="utf-8"), str(file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{file} cannot be read: {error}") from None
+
+    @property
+    def best_path(self) -> Path:
+        """Where the best weights are, once there are any."""
+        return self.path / BEST_NAME
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The folder of complete states."""
+        return Checkpoints(self.path)
+
+    def events(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
+        """The logged events in order, or those of one kind; a last line that is still being written is left out."""
+        try:
+            with open(self.path / EVENTS_NAME, "rb") as file:
+                for number, line in enumerate(file, 1):
+                    if not line.endswith(b"\n"):
+                        return
+                    event = self._parse(line, number)
+                    if kind is None or event["kind"] == kind:
+                        yield event
+        except FileNotFoundError:
+            return
+
+    def last_event(self, kind: str) -> dict[str, Any] | None:
+        """The newest event of a kind, or None."""
+        last = None
+        for event in self.events(kind):
+            last = event
+        return last
+
+    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
+            raise RunError(f"{self.path / EVENTS_NAME}, line {number} is damaged: it is no JSON object with a `kind`")
+        return event
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator["EventLog"]:
+        """Hold the run's lock and append to its events.
+
+        Raises: `RunError` where another process is writing to the run.
+        """
+        lock = filelock.FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(f"{self.path} is being written by another process: wait for it or stop it first") from None
+        except OSError as error:
+            raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
+        try:
+            with EventLog(self.path / EVENTS_NAME) as log:
+                yield log
+        finally:
+            lock.release()
+
+
+class EventLog:
+    """Appends events to `events.jsonl`, one line each, handed to the system at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
+
+    def __enter__(self) -> "EventLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Append one event. Raises `RunError` on a full disk."""
+        line = json.dumps({"kind": kind, **values}, ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            self._file.write(line.encode())
+            self._file.flush()
+        except OSError as error:
+            raise RunError(f"cannot write to {self.path}: {error.strerror}; the last checkpoint is kept") from None
+
+    def position(self) -> int:
+        """Length of the log in bytes, after everything written so far is safely on disk."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def truncate(self, position: int) -> None:
+        """Forget what was logged behind `position`: what a checkpoint does not know of will happen again."""
+        self._file.truncate(position)
+        self._file.seek(0, os.SEEK_END)
+
+
+def default_run_path(name: str, folder: Path | str = "runs") -> Path:
+    """`runs/NAME-YYYYMMDD-HHMMSS`, with a number behind it where that is taken."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = Path(folder) / stem, 2
+    while path.exists():
+        path, number = Path(folder) / f"{stem}-{number}", number + 1
+    return path
+
+
+def _not_a_run(path: Path) -> str:
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        return f"there is no run folder {path}{suggestion(path.name, siblings)}"
+    if path.is_file():
+        return f"{path} is a file, not a run folder"
+    return f"{path} is not a run folder: it has no {CONFIG_NAME}"
