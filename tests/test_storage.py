@@ -242,6 +242,53 @@ def test_hostile_file_is_refused_quickly_and_cheaply(file: Path) -> None:
     assert time.perf_counter() - start < 2
 
 
+def test_what_hostile_files_are_made_from_is_itself_fine(path: Path) -> None:
+    """Without this, all of them could be refused for one and the same wrong reason."""
+    path.write_bytes(load_maker().container())
+    bundle = Bundle.load(path)
+    assert bundle.arrays["w"].tolist() == [1.0, 2.0]
+    assert bundle.codec == {"symbols": "ab"}
+
+
+REASONS = {
+    "03": "a header of at most 10 bytes, found 9223372036854775808",
+    "12": "a header in UTF-8",
+    "15": "or cut off",
+    "16": "is cut off",
+    "20": "at most 32 levels deep",
+    "21": "at most 32 levels deep",
+    "22": "at most 32 levels deep",
+    "23": "found 'w' twice",
+    "25": "found NaN",
+    "27": "found '1e999'",
+    "28": "thousands of digits",
+    "32": "half a surrogate pair",
+    "40": "dtype 'F128': expected one of BOOL",
+    "44": "integers of at least 0",
+    "49": "needs 18446744073709551624 bytes, found 8",
+    "51": "fits 64 bits",
+    "54": "within the 8 bytes of data found",
+    "61": "overlaps another",
+    "63": "leaves a hole",
+    "69": "0 or 1 in a boolean",
+    "70": "is a safetensors file, but not one of elman's",
+    "71": "is a safetensors file, but not one of elman's",
+    "76": "was written by a newer elman (format 7, this one reads up to 1); upgrade elman",
+    "77": "was written by a newer elman (format 7, this one reads up to 1); upgrade elman",
+    "82": "is a checkpoint, not a bundle",
+    "86": "the checksum does not match",
+    "93": "did you mean 'hidden'",
+    "94": "hidden = -2 is out of range",
+}
+
+
+@pytest.mark.parametrize("number", REASONS)
+def test_hostile_file_is_refused_for_its_own_reason(number: str) -> None:
+    (file,) = HOSTILE.glob(f"{number}-*.safetensors")
+    with pytest.raises(BundleError, match=re.escape(REASONS[number])):
+        Bundle.load(file)
+
+
 def fill(unit: str, size: int) -> str:
     return unit * (size // len(unit))
 
@@ -249,13 +296,12 @@ def fill(unit: str, size: int) -> str:
 LARGEST = storage.MAX_HEADER_BYTES - 64
 BOMBS = {
     "lists": '{"a":[' + fill("[],", LARGEST) + "1]}",
-    "quotes": "{" + fill('"', LARGEST),
     "endless string of escapes": '{"' + fill('\\"', LARGEST),
-    "objects, as many as allowed": '{"a":[' + fill('{"":0},', 900_000) + "1]}",
-    "keys, as many as allowed": "{" + ",".join(f'"{number}":0' for number in range(storage.MAX_TOKENS // 2 - 9)) + "}",
-    "one key, as often as allowed": "{" + fill('"a":0,', 1_500_000) + '"a":0}',
+    "many objects": '{"a":[' + fill('{"":0},', 200_000) + "1]}",
+    "many keys": "{" + ",".join(f'"{number}":0' for number in range(storage.MAX_TOKENS // 8)) + "}",
+    "one key, very often": "{" + fill('"a":0,', 300_000) + '"a":0}',
     "one astral character": '{"a":"' + fill("x", LARGEST) + '\U0001f600"}',
-    "long integers": '{"a":[' + fill("9" * 4300 + ",", LARGEST) + "1]}",
+    "long integers": '{"a":[' + fill("9" * 4300 + ",", LARGEST // 4) + "1]}",
 }
 
 
@@ -294,7 +340,7 @@ def test_truncation_at_every_length_is_refused(path: Path) -> None:
 
 def test_random_bytes_are_refused(path: Path) -> None:
     random = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(150):
         body = random.bytes(int(random.integers(0, 200)))
         path.write_bytes(struct.pack("<Q", len(body)) + body if random.random() < 0.5 else body)
         with pytest.raises(BundleError):
@@ -303,10 +349,12 @@ def test_random_bytes_are_refused(path: Path) -> None:
 
 def test_kinds_are_told_apart_with_a_way_out(path: Path) -> None:
     write_arrays(path, {}, {}, kind="checkpoint")
-    with pytest.raises(BundleError, match="is a checkpoint, not a bundle; a run keeps its bundle .* best.safetensors"):
+    with pytest.raises(
+        BundleError, match=r"is a checkpoint, not a bundle; a run keeps its bundle .* best\.safetensors"
+    ):
         read_arrays(path, kind="bundle")
     write_arrays(path, {}, {}, kind="bundle")
-    with pytest.raises(BundleError, match="is a bundle, not a checkpoint; a run keeps .* folder checkpoints"):
+    with pytest.raises(BundleError, match=r"is a bundle, not a checkpoint; a run keeps .* folder checkpoints"):
         read_arrays(path, kind="checkpoint")
 
 

@@ -91,16 +91,22 @@ class TrainingSettings:
         minimum=1,
         maximum=65536,
     )
-    optimizer: str = _option("adamw", "the update rule", choices=("adamw", "adagrad", "sgd"))
+    optimizer: str = _option("muon", "the update rule", choices=("muon", "adamw", "adagrad", "sgd"))
     learning_rate: float | None = _option(None, "the highest learning rate", minimum=1e-12, maximum=1e3)
     schedule: str = _option(
         "cosine", "how the learning rate falls over the budget", choices=("cosine", "linear", "constant")
     )
     warmup: float = _option(0.02, "share of the budget over which the learning rate rises", minimum=0, maximum=0.9)
     final_rate: float = _option(0.0, "learning rate at the end, as a share of the highest", minimum=0, maximum=1)
-    momentum: float = _option(0.9, "momentum of sgd; decay of adamw's first moment", minimum=0, maximum=0.9999)
-    second_moment: float = _option(0.99, "decay of adamw's second moment", minimum=0, maximum=0.999999)
-    weight_decay: float = _option(0.0, "adamw's pull of the weights towards zero", minimum=0, maximum=10)
+    momentum: float = _option(
+        0.9, "momentum of sgd; decay of the first moment of adamw and of muon's vectors", minimum=0, maximum=0.9999
+    )
+    second_moment: float = _option(
+        0.99, "decay of the second moment of adamw and of muon's vectors", minimum=0, maximum=0.999999
+    )
+    weight_decay: float = _option(
+        0.0, "pull of the matrices towards zero, per unit of learning rate (muon, adamw)", minimum=0, maximum=10
+    )
     clip_norm: float = _option(1.0, "largest norm of the whole gradient; 0: no limit", minimum=0, maximum=1e9)
     clip_value: float = _option(0.0, "largest size of any one gradient; 0: no limit", minimum=0, maximum=1e9)
     average: float = _option(
@@ -187,7 +193,7 @@ class Option:
                 return None
             raise ConfigError(f"{self.name} needs a value: {self.allowed()}")
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = float(value) if abs(value) < 2**1000 else math.inf
         if type(value) is not self.kind or (self.kind is float and not math.isfinite(value)):
             raise ConfigError(f"{self.name} = {value!r} is not possible: {self.allowed()}")
         if self.choices and value not in self.choices:
@@ -224,7 +230,7 @@ def options() -> tuple[Option, ...]:
 
 def suggestion(name: Any, known: Iterable[str]) -> str:
     """`": did you mean 'hidden'?"` where a known name is near, else nothing."""
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name)[:100], list(known), n=1, cutoff=0.6)
     return f": did you mean {near[0]!r}?" if near else ""
 
 

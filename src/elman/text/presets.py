@@ -48,7 +48,8 @@ def resolve(config: Config, training_symbols: int, vocab_size: int) -> Config:
 
     What the text decides: a short text gets fewer units, fewer streams and more dropout, because it is read more often.
     """
-    training, changes = config.training, {}
+    training = config.training
+    changes: dict[str, Any] = {}
     if training.minutes is None and training.steps is None and training.epochs is None:
         changes["minutes"] = DEFAULT_MINUTES
     if config.network.hidden is None:
@@ -57,7 +58,7 @@ def resolve(config: Config, training_symbols: int, vocab_size: int) -> Config:
     batch = training.batch or max(1, min(16, training_symbols // (8 * unroll)))
     changes |= {"unroll": unroll, "batch": batch}
     if training.learning_rate is None:
-        changes["learning_rate"] = {"adamw": 0.006, "adagrad": 0.1, "sgd": 1.0}[training.optimizer]
+        changes["learning_rate"] = {"muon": 0.01, "adamw": 0.006, "adagrad": 0.1, "sgd": 1.0}[training.optimizer]
     if training.block is None:
         hidden = config.network.hidden or changes["hidden"]
         changes["block"] = _block(config, hidden, batch * unroll, vocab_size)

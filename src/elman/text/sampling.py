@@ -63,7 +63,7 @@ class SamplingSettings:
 
 
 def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
-    """The symbol at which the cumulative softmax of `logits` [..., vocab] passes `uniform` [...], as `numpy.random.choice` draws."""
+    """The symbol at which the cumulative softmax of `logits` [..., vocab] passes `uniform` [...], as NumPy's `choice` draws."""
     weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
     cumulative = _cumulative(weights)
     below = cumulative <= uniform[..., None] * cumulative[..., -1:]

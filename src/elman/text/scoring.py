@@ -55,7 +55,7 @@ def _score(
 
 
 def symbol_losses(network: Network, codes: np.ndarray) -> np.ndarray:
-    """-log p of every symbol but the first, read by one reader from a zero state: the definition that `nats_per_symbol` shortens."""
+    """-log p of every symbol but the first, read by one reader from a zero state: what `nats_per_symbol` shortens."""
     losses, carry = [], network.initial_carry()
     for start in range(0, len(codes) - 1, STEPS):
         piece = jnp.asarray(codes[start : start + STEPS + 1].astype(np.int32))

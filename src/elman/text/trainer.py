@@ -1,10 +1,13 @@
 """From a text to a trained model: opens the text, fills in the settings, makes the run folder and hands over to the loop."""
 
+import json
 import math
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import elman
 from elman.config import GROUPS, Config
 from elman.errors import DataError, RunError
 from elman.network import Network
+from elman.text.cache import default_cache_folder
 from elman.text.encoded import EncodedText, open_text, split
 from elman.text.model import new_network
 from elman.text.ngrams import baselines
@@ -25,11 +29,11 @@ from elman.text.presets import resolve
 from elman.text.reading import spool_standard_input
 from elman.text.run import TextRun
 from elman.text.task import TextTask
-from elman.text.vocabulary import Vocabulary
 from elman.training.engine import precision, use_compilation_cache
 from elman.training.loop import Trainer
 from elman.training.progress import Reporter
 from elman.training.runs import Run, default_run_path
+from elman.training.storage import write_atomically
 
 RUN_FORMAT = 1
 
@@ -234,11 +238,6 @@ def with_classic_weights(network: Network, path: Path) -> Network:
 
 def cached_baselines(ready: Prepared) -> dict[str, Any]:
     """The n-gram scores of the held-out part, computed once for each text and split and kept beside its codes."""
-    import json
-
-    from elman.text.cache import default_cache_folder
-    from elman.training.storage import write_atomically
-
     if len(ready.held_out) == 0:
         return {"uniform": math.log(ready.encoded.vocabulary.size)}
     name = f"{ready.encoded.digest[:32]}-{len(ready.training)}.baselines.json"
@@ -250,10 +249,8 @@ def cached_baselines(ready: Prepared) -> dict[str, Any]:
     except (OSError, ValueError):
         pass
     figures = baselines(ready.training, ready.held_out, ready.encoded.vocabulary.size)
-    try:
+    with suppress(RunError):  # a cache that cannot be written costs the next start a few seconds, no more
         write_atomically(path, json.dumps(figures).encode())
-    except RunError:
-        pass  # a cache that cannot be written costs the next start a few seconds, no more
     return figures
 
 
@@ -284,8 +281,8 @@ def _check_sizes(config: Config, training_symbols: int) -> None:
     assert network.hidden is not None
     if training_symbols < settings.unroll + 2:
         raise DataError(
-            f"the training part has {training_symbols} symbols, but --unroll {settings.unroll} needs at least {settings.unroll + 2}: "
-            f"give more text or a smaller --unroll"
+            f"the training part has {training_symbols} symbols, but --unroll {settings.unroll} needs at least "
+            f"{settings.unroll + 2}: give more text or a smaller --unroll"
         )
     gates = {"elman": 1, "gru": 3, "lstm": 4}[network.cell]
     bytes_each = 8 if settings.dtype == "float64" else 4
@@ -294,15 +291,13 @@ def _check_sizes(config: Config, training_symbols: int) -> None:
     needed = bytes_each * (4 * weights + activations)
     if needed > _memory_bytes():
         raise DataError(
-            f"a network of {network.layers} x {network.hidden} units with {settings.batch} sequences of {settings.unroll} steps needs "
-            f"about {needed / 2**30:.0f} GiB of memory, and this machine has {_memory_bytes() / 2**30:.0f}: "
+            f"a network of {network.layers} x {network.hidden} units with {settings.batch} sequences of {settings.unroll} steps "
+            f"needs about {needed / 2**30:.0f} GiB of memory, and this machine has {_memory_bytes() / 2**30:.0f}: "
             f"choose a smaller --hidden, --layers, --batch or --unroll"
         )
 
 
 def _memory_bytes() -> int:
-    import os
-
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -311,8 +306,6 @@ def _memory_bytes() -> int:
 
 def _with_standard_input(inputs: Sequence[str | Path], run_path: Path) -> list[str | Path]:
     """Standard input is kept in the run folder, so that the run can go on from it later."""
-    import sys
-
     if "-" not in inputs:
         return list(inputs)
     if (run_path / "config.toml").exists():

@@ -1,0 +1,284 @@
+"""The command line: flags made from the table of settings, one place where errors become one line.
+
+This module and `elman --help` load neither JAX nor NumPy; each command's module is imported when the command runs.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import elman
+from elman.config import Option, options, suggestion
+from elman.errors import ElmanError
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+_EPILOG = """\
+start here:
+  elman demo                                  a tour of three minutes, no network needed
+  elman train text MYTEXT.txt                 train a model on your own text
+  elman sample runs/MYTEXT-…                  let it write
+
+`elman COMMAND --help` explains a command.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line, with the nearest flag or command; no abbreviations, so that a slip is never taken for another flag."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", _formatter)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_ERROR, f"{self.prog}: error: {message}{self._hint(message)}\n")
+
+    def _hint(self, message: str) -> str:
+        if message.startswith("unrecognized arguments: -"):
+            word = message.split(": ", 1)[1].split()[0].split("=")[0]
+            return suggestion(word, self._option_string_actions)
+        return f" (see `{self.prog} --help`)"
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=100)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; `docs/commands.md` is written from it."""
+    parser = _Parser(
+        prog="elman",
+        description="Train, open up and ship recurrent networks (Elman, GRU, LSTM), from one command on a laptop.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"elman {elman.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    _add_demo(commands)
+    _add_train(commands)
+    _add_sample(commands)
+    _add_samples(commands)
+    _add_evaluate(commands)
+    _add_report(commands)
+    _add_hello(commands)
+    _add_info(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns its exit status: 0, 2 for an error that the user can mend, 130 when interrupted."""
+    parser = build_parser()
+    parsed = _parse(parser, list(sys.argv[1:] if arguments is None else arguments))
+    if parsed.command is None:
+        parser.print_help()
+        return 0
+    try:
+        command = importlib.import_module(f"elman.commands.{parsed.module}")
+        return int(command.run(parsed) or 0)
+    except ElmanError as error:
+        if parsed.debug:
+            raise
+        print(f"elman: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        if parsed.debug:
+            raise
+        print("elman: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`elman sample … | head`): there is nobody left to tell.
+        sys.stderr.close()
+        return 0
+
+
+def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The settings that stood on the command line."""
+    names = {option.name for option in options()}
+    return {name: value for name, value in vars(parsed).items() if name in names}
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """Parse, with unknown flags reported by the command they were given to, so that the nearest of its flags is suggested."""
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        owner = getattr(parsed, "parser", parser)
+        owner.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return parsed
+
+
+def _command(
+    commands: Any, name: str, summary: str, *, module: str | None = None, description: str = "", **extra: Any
+) -> Any:
+    """A command's parser with what every command takes."""
+    parser = commands.add_parser(name, help=summary, description=description or summary, **extra)
+    parser.set_defaults(module=module or name, parser=parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def _add_setting(parser: Any, option: Option) -> None:
+    """The flag of one row of the table of settings."""
+    unit = f" [{option.unit}]" if option.unit else ""
+    default = "chosen for you" if option.default is None else option.default
+    if option.name in ("minutes", "steps", "epochs"):
+        default = "none"
+    text = f"{option.help}{unit} (default: {default})".replace("%", "%%")
+    if option.kind is bool:
+        parser.add_argument(option.flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+        return
+    metavar = (
+        "{" + ",".join(option.choices) + "}" if option.choices else {int: "N", float: "X", str: "NAME"}[option.kind]
+    )
+    # Choices and ranges are checked with the rest of the settings, where the nearest name is suggested.
+    parser.add_argument(option.flag, type=option.kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", "a tour of three minutes: hello, a character model, a report")
+    parser.add_argument("--minutes", type=float, default=1.2, metavar="X", help="minutes to train (default: 1.2)")
+    parser.add_argument("--run", metavar="DIR", help="folder of the run (default: a new one in runs/)")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder with corpora (default: $ELMAN_DATA)")
+
+
+def _add_train(commands: Any) -> None:
+    train = _command(
+        commands,
+        "train",
+        "train a network, or go on with a run",
+        description="Train a network on text, or go on with a run that was stopped: `elman train --resume RUN`.",
+    )
+    train.add_argument("--resume", metavar="RUN", help="go on with this run from its last checkpoint, bit for bit")
+    train.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_json(train)
+    kinds = train.add_subparsers(dest="kind", metavar="KIND", title="what to train on")
+    text = _command(
+        kinds,
+        "text",
+        "a character model of a text",
+        module="train",
+        description="Train a character model. Without flags: a network that suits the text, three minutes.",
+    )
+    text.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="files, folders, globs, - for standard input, or a corpus by name: "
+        "python-docs, python-source, shakespeare, war-and-peace",
+    )
+    text.add_argument("--run", metavar="DIR", help="folder of the run (default: a new one in runs/)")
+    text.add_argument("--preset", metavar="NAME", help="settings by name: min-char-rnn")
+    text.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags go over it")
+    text.add_argument("--init", metavar="FILE.npz", help="starting weights: wxh, whh, why, bh, by")
+    text.add_argument("--data-dir", metavar="DIR", help="folder with corpora (default: $ELMAN_DATA)")
+    text.add_argument("--quiet", action="store_true", help="show no progress")
+    text.add_argument("--no-samples", action="store_true", help="show no samples while training (they are still kept)")
+    _add_json(text)
+    titles = {"network": "the network", "training": "training", "text": "text"}
+    for group, title in titles.items():
+        section = text.add_argument_group(title)
+        for option in options():
+            if option.group == group:
+                _add_setting(section, option)
+
+
+def _add_sample(commands: Any) -> None:
+    parser = _command(
+        commands, "sample", "let a model write", description="Write text with a trained model, as it is made."
+    )
+    parser.add_argument("model", metavar="RUN|BUNDLE", help="a run folder or a bundle")
+    parser.add_argument("--prime", default="", metavar="TEXT", help="text to go on from")
+    parser.add_argument("--length", type=int, default=500, metavar="N", help="characters to write (default: 500)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="below 1 safer, above wilder, 0: the likeliest (default: 1)",
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="only the K likeliest characters (default: all)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="only the likeliest that together hold P (default: 1)"
+    )
+    parser.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P", help="only those at least P times as likely as the likeliest"
+    )
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="above 1: avoid the last 64 characters (default: 1)",
+    )
+    parser.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end before this text; may be given several times"
+    )
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="how many texts (default: 1)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="the same seed gives the same text (default: another each time)"
+    )
+    parser.add_argument(
+        "--unknown",
+        default="skip",
+        choices=("skip", "error"),
+        help="characters of --prime that the model does not know (default: skip)",
+    )
+    _add_json(parser)
+
+
+def _add_samples(commands: Any) -> None:
+    parser = _command(commands, "samples", "the samples of a run, from noise to sentences")
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--iteration", type=int, metavar="N", help="only the sample nearest to this update")
+    parser.add_argument("--all", action="store_true", help="every sample, not only the milestones")
+    _add_json(parser)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        "score a model on text it has not seen",
+        description="Score a model: on the held-out part of its own text (a run), or on INPUT. Baselines stand beside the score.",
+    )
+    parser.add_argument("model", metavar="RUN|BUNDLE", help="a run folder or a bundle")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="text to score (default: the run's held-out part)")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder with corpora (default: $ELMAN_DATA)")
+    parser.add_argument(
+        "--unknown",
+        default="error",
+        choices=("skip", "error"),
+        help="characters that the model does not know (default: error)",
+    )
+    _add_json(parser)
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", "write a run's report: one HTML file with curve and timeline")
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--output", metavar="FILE.html", help="where to write it (default: RUN/report.html)")
+
+
+def _add_hello(commands: Any) -> None:
+    parser = _command(commands, "hello", "the lecture's example with every number: learn to spell hello")
+    parser.add_argument("--hidden", type=int, default=3, metavar="N", help="units of the hidden state (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the starting weights (default: 0)")
+    parser.add_argument("--brief", action="store_true", help="only the main numbers")
+    _add_json(parser)
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command(commands, "info", "versions, device, kernels, folders")
+    _add_json(parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""What the commands share in talking to a person or to a program."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from elman.errors import RunError
+
+
+def print_json(figures: dict[str, Any]) -> None:
+    """One object on standard output."""
+    print(json.dumps(figures, ensure_ascii=False))
+
+
+def console() -> Console:
+    """Standard output, for people."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def write_text(text: str) -> None:
+    """Text on standard output at once, also where the terminal's encoding lacks some of its characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RunError(f"cannot write to standard output: {error.strerror}") from None

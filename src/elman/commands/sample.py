@@ -1,0 +1,41 @@
+"""`elman sample`: let a model write."""
+
+import argparse
+import sys
+
+from elman.commands.output import print_json, write_text
+from elman.text.model import TextModel
+from elman.text.vocabulary import name_symbols
+from elman.training.engine import use_compilation_cache
+from elman.training.progress import printable
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Write one text as it is made, or several, or one JSON object."""
+    use_compilation_cache()
+    model = TextModel.load(parsed.model)
+    options = {
+        name: getattr(parsed, name)
+        for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "unknown")
+    }
+    unknown = model.vocabulary.unknown(parsed.prime)
+    if unknown and parsed.unknown == "skip":
+        print(f"elman: the model does not know {name_symbols(unknown)}: left out of --prime", file=sys.stderr)
+    if parsed.json or parsed.samples != 1:
+        texts = model.samples(parsed.samples, parsed.prime, length=parsed.length, seed=parsed.seed, **options)
+        if parsed.json:
+            print_json({"prime": parsed.prime, "samples": texts, "seed": parsed.seed})
+        else:
+            for number, text in enumerate(texts, 1):
+                write_text(f"--- {number} ---\n{_shown(parsed.prime + text)}\n")
+        return 0
+    write_text(_shown(parsed.prime))
+    for piece in model.stream(parsed.prime, length=parsed.length, seed=parsed.seed, **options):
+        write_text(_shown(piece))
+    write_text("\n")
+    return 0
+
+
+def _shown(text: str) -> str:
+    """For a terminal, control characters are made harmless; a file or pipe gets the text as it is."""
+    return printable(text) if sys.stdout.isatty() else text

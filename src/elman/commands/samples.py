@@ -1,0 +1,17 @@
+"""`elman samples`: the timeline of a run's samples (lecture L11)."""
+
+import argparse
+
+from elman.commands.output import console, print_json
+from elman.text.run import TextRun
+from elman.timeline import show_timeline, timeline_facts
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Show the timeline, or give it as JSON."""
+    result = TextRun(parsed.run)
+    if parsed.json:
+        print_json({"run": str(result.path), "samples": timeline_facts(result)})
+    else:
+        show_timeline(result, console(), iteration=parsed.iteration, every=parsed.all)
+    return 0

@@ -1,0 +1,115 @@
+"""`elman train`: from text to a trained model, and `--resume`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from elman.cli import EXIT_INTERRUPTED, given_settings
+from elman.commands.output import print_json
+from elman.config import Config, from_toml
+from elman.errors import ConfigError
+from elman.report import write_report
+from elman.text.run import TextRun
+from elman.text.trainer import Prepared, resume_text, train_text
+from elman.training.progress import Reporter, in_bits, reporter_for
+from elman.training.runs import Run
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Train or resume, and say where the result is and what to do with it."""
+    quiet = parsed.quiet
+    reporter = reporter_for(quiet=quiet, samples=not getattr(parsed, "no_samples", False))
+
+    def prepared(ready: Prepared, baselines: dict[str, Any], folder: Run) -> None:
+        if not quiet:
+            introduce(reporter, ready, baselines, folder)
+
+    if parsed.resume is not None:
+        if parsed.kind is not None:
+            raise ConfigError("--resume goes on with a run as it was: give no further input or settings")
+        result = resume_text(parsed.resume, reporter=reporter, prepared=prepared)
+    elif parsed.kind is None:
+        raise ConfigError(
+            "say what to train on (`elman train text INPUT`) or which run to go on with (`elman train --resume RUN`)"
+        )
+    else:
+        result = train_text(
+            *parsed.inputs,
+            run=parsed.run,
+            preset=parsed.preset,
+            init=parsed.init,
+            data_folder=Path(parsed.data_dir) if parsed.data_dir else None,
+            reporter=reporter,
+            prepared=prepared,
+            **{**_from_file(parsed.config), **given_settings(parsed)},
+        )
+    return conclude(result, parsed.json, quiet)
+
+
+def introduce(reporter: Reporter, ready: Prepared, baselines: dict[str, Any], folder: Run) -> None:
+    """What is about to be trained on what, and the scores to beat."""
+    config, vocabulary = ready.config, ready.encoded.vocabulary
+    noun = "bytes" if vocabulary.unit == "byte" else "characters"
+    network, training = config.network, config.training
+    budget = f"{training.minutes:g} minutes" if training.minutes is not None else f"{training.steps:,} updates"
+    layers = f"{network.layers} layers of " if network.layers > 1 else ""
+    reporter.message(
+        f"{len(ready.training):,} {noun} to learn from, {len(ready.held_out):,} held out, {vocabulary.size} distinct\n"
+        f"{network.cell} with {layers}{network.hidden} units, {training.batch} streams of {training.unroll} steps, {budget}\n"
+        f"run folder: {folder.path}"
+    )
+    if baselines.get("ngram") is not None:
+        order = baselines["ngram_order"]
+        reporter.message(
+            f"to beat on the held-out part: knowing nothing {baselines['uniform']:.3f}, letter frequencies {baselines['unigram']:.3f}, "
+            f"{order}-grams {baselines['ngram']:.3f} nats per {noun[:-1]}"
+        )
+
+
+def conclude(result: TextRun, as_json: bool, quiet: bool) -> int:
+    """The figures, the files and the next command; the exit status."""
+    if result.interrupted:
+        print(f"stopped; nothing is lost. Go on with: elman train --resume {result.path}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    report = write_report(result)
+    figures = facts(result)
+    if as_json:
+        print_json(figures)
+    elif not quiet:
+        ngram = result.baselines.get("ngram")
+        if result.best is not None and ngram is not None:
+            verdict = "better than" if result.best < ngram else "NOT better than"
+            print(
+                f"validation {in_bits(result.best)} per character, {verdict} {result.baselines['ngram_order']}-grams ({ngram:.3f})"
+            )
+        print(f"model:   {result.best_path}\nreport:  {report}\nlet it write:  elman sample {result.path}")
+    return 0
+
+
+def facts(result: TextRun) -> dict[str, Any]:
+    """The outcome of a run as plain values."""
+    end = result.last_event("end") or {}
+    return {
+        "run": str(result.path),
+        "bundle": str(result.best_path),
+        "ending": end.get("ending"),
+        "updates": end.get("iteration"),
+        "seconds": end.get("elapsed"),
+        "nats_per_character": result.best,
+        "bits_per_character": None if result.best is None else result.best / 0.6931471805599453,
+        "baselines": result.baselines,
+    }
+
+
+def _from_file(path: str | None) -> dict[str, Any]:
+    """The settings of a TOML file, checked; a `[run]` table, as in a run's own config.toml, is passed over."""
+    if path is None:
+        return {}
+    try:
+        tables = from_toml(Path(path).read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} cannot be read: {error}") from None
+    tables.pop("run", None)
+    Config.from_dict(tables)
+    return {name: value for values in tables.values() for name, value in values.items()}
