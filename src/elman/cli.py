@@ -5,16 +5,15 @@ This module and `elman --help` load neither JAX nor NumPy; each command's module
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import elman
+from elman.commands import EXIT_ERROR, EXIT_INTERRUPTED
 from elman.config import Option, options, suggestion
 from elman.errors import ElmanError
-
-EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 _EPILOG = """\
 start here:
@@ -41,7 +40,15 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: -"):
             word = message.split(": ", 1)[1].split()[0].split("=")[0]
             return suggestion(word, self._option_string_actions)
+        if "invalid choice: " in message:
+            return suggestion(*_choices(message))
         return f" (see `{self.prog} --help`)"
+
+
+def _choices(message: str) -> tuple[str, list[str]]:
+    """The word and the choices in argparse's "argument COMMAND: invalid choice: 'trian' (choose from 'demo', 'train')"."""
+    word, _, choices = message.partition("invalid choice: ")[2].partition(" (choose from ")
+    return word.strip("'"), [choice.strip("' )") for choice in choices.split(",")]
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -90,14 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`elman sample … | head`): there is nobody left to tell.
-        sys.stderr.close()
+        # What is still in the buffer would raise again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def given_settings(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The settings that stood on the command line."""
-    names = {option.name for option in options()}
-    return {name: value for name, value in vars(parsed).items() if name in names}
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:

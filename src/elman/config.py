@@ -194,14 +194,15 @@ class Option:
             raise ConfigError(f"{self.name} needs a value: {self.allowed()}")
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value) if abs(value) < 2**1000 else math.inf
-        if type(value) is not self.kind or (self.kind is float and not math.isfinite(value)):
+        if type(value) is not self.kind or (isinstance(value, float) and not math.isfinite(value)):
             raise ConfigError(f"{self.name} = {value!r} is not possible: {self.allowed()}")
         if self.choices and value not in self.choices:
             raise ConfigError(
                 f"{self.name} = {value!r} is not possible: {self.allowed()}{suggestion(value, self.choices)}"
             )
-        too_small = self.minimum is not None and value < self.minimum
-        too_large = self.maximum is not None and value > self.maximum
+        number: Any = value
+        too_small = self.minimum is not None and number < self.minimum
+        too_large = self.maximum is not None and number > self.maximum
         if too_small or too_large:
             raise ConfigError(f"{self.name} = {value!r} is out of range: {self.allowed()}")
         return value

@@ -91,7 +91,8 @@
     return at;
   }
 
-  plots.filter((plot) => plot.classList.contains("loss")).forEach((plot) => {
+  const lossPlots = plots.filter((plot) => plot.classList.contains("loss"));
+  lossPlots.forEach((plot) => {
     plot.addEventListener("pointermove", (event) => readOut(plot, event));
     plot.addEventListener("pointerleave", () => { plot.querySelector(".hover").style.visibility = "hidden"; });
     plot.addEventListener("click", (event) => {
@@ -104,7 +105,7 @@
       document.querySelectorAll(".axis-choice button").forEach((other) => {
         other.setAttribute("aria-pressed", String(other === button));
       });
-      plots.forEach((plot) => { plot.toggleAttribute("hidden", plot.dataset.scale !== button.value); });
+      lossPlots.forEach((plot) => plot.toggleAttribute("hidden", plot.dataset.scale !== button.value));
     });
   });
   if (samples.length) {

@@ -34,6 +34,13 @@ class Moment:
     training: float | None
     elapsed: float | None
 
+    @property
+    def loss(self) -> str:
+        """The best figure there is, in words: "validation 1.492 nats (2.152 bits)"; empty where there is none."""
+        if self.validation is not None:
+            return f"validation {in_bits(self.validation)}"
+        return "" if self.training is None else f"training {in_bits(self.training)}"
+
 
 @dataclass
 class History:
@@ -162,10 +169,8 @@ def milestones(last: int) -> Iterator[int]:
 
 def _heading(moment: Moment) -> str:
     parts = [f"update {moment.iteration:,}"]
-    if moment.validation is not None:
-        parts.append(f"validation {in_bits(moment.validation)}")
-    elif moment.training is not None:
-        parts.append(f"training {in_bits(moment.training)}")
+    if moment.loss:
+        parts.append(moment.loss)
     if moment.elapsed is not None:
         parts.append(f"after {duration(moment.elapsed)}")
     return " · ".join(parts)

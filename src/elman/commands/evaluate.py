@@ -35,9 +35,8 @@ def run(parsed: argparse.Namespace) -> int:
         print_json(figures)
         return 0
     known = figures["baselines"]
-    print(
-        f"{figures['nats_per_character']:.4f} nats = {figures['bits_per_character']:.4f} bits per character over {figures['characters']:,}"
-    )
+    nats, bits, count = (figures[name] for name in ("nats_per_character", "bits_per_character", "characters"))
+    print(f"{nats:.4f} nats = {bits:.4f} bits per character over {count:,}")
     print(f"knowing nothing:    {known['uniform']:.4f}")
     if known.get("ngram") is not None:
         print(

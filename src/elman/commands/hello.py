@@ -44,11 +44,8 @@ def show(result: Walk, screen: Console, *, brief: bool = False) -> None:
     screen.print(Text(f"loss = sum of -log p(target) = {losses} = {result.loss:.4f}\n"))
     if not brief:
         _show_gradient(result, screen)
-    screen.print(
-        Text(
-            f"Update: W <- W - {result.learning_rate} dW, for all five; the loss falls from {result.loss:.4f} to {result.loss_after:.4f}\n"
-        )
-    )
+    fall = f"the loss falls from {result.loss:.4f} to {result.loss_after:.4f}"
+    screen.print(Text(f"Update: W <- W - {result.learning_rate} dW, for all five; {fall}\n"))
     screen.print(Text(f"Learning on, the likeliest continuation of {WORD[0]!r}:", style="bold"))
     for iteration, word in result.spelled:
         screen.print(Text(f"  after {iteration:>3} updates  {word}   loss {result.losses[iteration]:.4f}"))

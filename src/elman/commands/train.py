@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from elman.cli import EXIT_INTERRUPTED, given_settings
+from elman.commands import EXIT_INTERRUPTED, given_settings
 from elman.commands.output import print_json
 from elman.config import Config, from_toml
 from elman.errors import ConfigError
@@ -60,10 +60,13 @@ def introduce(reporter: Reporter, ready: Prepared, baselines: dict[str, Any], fo
         f"run folder: {folder.path}"
     )
     if baselines.get("ngram") is not None:
-        order = baselines["ngram_order"]
+        order, scores = (
+            baselines["ngram_order"],
+            {name: f"{baselines[name]:.3f}" for name in ("uniform", "unigram", "ngram")},
+        )
         reporter.message(
-            f"to beat on the held-out part: knowing nothing {baselines['uniform']:.3f}, letter frequencies {baselines['unigram']:.3f}, "
-            f"{order}-grams {baselines['ngram']:.3f} nats per {noun[:-1]}"
+            f"to beat on the held-out part: knowing nothing {scores['uniform']}, letter frequencies {scores['unigram']}, "
+            f"{order}-grams {scores['ngram']} nats per {noun[:-1]}"
         )
 
 

@@ -4,6 +4,7 @@ The network is the product's own: an `Elman` cell, a `Categorical` head, the gra
 of its own but the rate of the update.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +141,7 @@ def _spell(network: Network, model: TextModel) -> str:
 def _steps(network: Network, codes: jax.Array, characters: str) -> list[Step]:
     """The forward pass, one step at a time."""
     cell, carry, steps = network.cells[0], network.cells[0].initial_carry(), []
-    for code, target in zip(codes[:-1], codes[1:], strict=True):
+    for code, target in itertools.pairwise(codes):
         hidden, carry = cell(code, carry)
         logits = network.head(hidden)
         steps.append(

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -129,7 +131,7 @@ def resume_text(
             f"restore it, or start a new run"
         )
     use_compilation_cache()
-    network = new_network(config, ready.encoded.vocabulary.size, config.training.seed)
+    network = _starting_network(ready, facts.get("init") if checkpoint is None else None)
     return _train(ready, network, run, reporter or Reporter(), prepared, resume=checkpoint is not None)
 
 
@@ -208,8 +210,10 @@ def with_classic_weights(network: Network, path: Path) -> Network:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"--init {path} cannot be read as an .npz file of arrays: {error}") from None
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"--init {path} cannot be read as an .npz file of arrays: {error}; write it with numpy.savez"
+        ) from None
     cell, head = network.cells[0], network.head
     hidden, vocab = cell.hidden_size, head.bias.shape[0]
     if len(network.cells) != 1 or cell.gate_blocks != 1:
@@ -227,7 +231,12 @@ def with_classic_weights(network: Network, path: Path) -> Network:
         if name not in arrays:
             raise DataError(f"--init {path} lacks the array {name!r}: it needs {', '.join(shapes)}")
         if arrays[name].shape != shape:
-            raise DataError(f"--init {path}: {name} has the shape {arrays[name].shape}, but this network needs {shape}")
+            raise DataError(
+                f"--init {path}: {name} has the shape {arrays[name].shape}, but this network needs {shape}: "
+                f"is --hidden right, and the text the same?"
+            )
+        if arrays[name].dtype.kind not in "fiu" or not np.isfinite(arrays[name]).all():
+            raise DataError(f"--init {path}: {name} holds something else than finite numbers: write it again")
     dtype = cell.bias.dtype
     weights = {name: jnp.asarray(arrays[name].astype(dtype)) for name in shapes}
     return jax.tree.unflatten(

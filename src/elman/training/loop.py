@@ -116,12 +116,16 @@ class Budget:
         assert self.seconds is not None
         return min(1.0, position.elapsed / self.seconds)
 
-    def per_update(self, seconds_per_update: float) -> float:
-        """How far one update brings the run."""
+    def ahead(self, position: Position, count: int, seconds_per_update: float) -> np.ndarray:
+        """The progress before each of the next `count` updates.
+
+        With a budget in steps it is a function of the update's number alone, so that the learning rate does not depend, not even
+        in its last bit, on where blocks begin.
+        """
         if self.steps is not None:
-            return 1.0 / self.steps
+            return (position.iteration + np.arange(count)) / self.steps
         assert self.seconds is not None
-        return seconds_per_update / self.seconds
+        return self.progress(position) + np.arange(count) * (seconds_per_update / self.seconds)
 
 
 @dataclass
@@ -181,6 +185,7 @@ class Trainer:
                 self._restore(log)
                 log.write("resume", iteration=self.position.iteration, elapsed=round(self.position.elapsed, 3))
             else:
+                log.truncate(0)  # of a run that was killed before its first checkpoint
                 log.write("start", time=time.time(), parameters=self.network.parameter_count, **self.facts)
                 self._save_checkpoint(log)
                 if self.settings.sample_every:
@@ -217,12 +222,14 @@ class Trainer:
         position, began = self.position, self.clock()
         first, count = position.iteration, self._count()
         batches = self.task.take(first, count, self.block_size)
-        progress, increment = self.budget.progress(position), self.budget.per_update(self.seconds_per_update)
-        numbers = np.asarray([progress, increment, position.rate_scale], np.float64)
-        self.state, losses, norms = self.block(self.state, batches, np.int32(count), np.int32(first), numbers)
+        progress = self.budget.ahead(position, self.block_size, self.seconds_per_update)
+        numbers = progress, np.float64(position.rate_scale)
+        self.state, losses, norms, sound = self.block(self.state, batches, np.int32(count), np.int32(first), numbers)
         losses, norms = np.asarray(losses)[:count], np.asarray(norms)[:count]
-        if not (np.isfinite(losses).all() and np.isfinite(norms).all()):
-            self._recover(log, first + int(np.argmin(np.isfinite(losses) & np.isfinite(norms))))
+        finite = np.isfinite(losses) & np.isfinite(norms)
+        finite[-1] &= bool(sound)  # the last step's weights: no loss has met them yet
+        if not finite.all():
+            self._recover(log, first + int(np.argmin(finite)))
             return
         seconds = self.clock() - began
         self._blocks_run += 1
@@ -231,7 +238,7 @@ class Trainer:
         position.iteration += count
         position.last_loss = float(losses[-1])
         position.smoothed = _smooth(position.smoothed, losses, self.task.initial_loss)
-        rate = float(learning_rate(self.settings, jnp.asarray(progress))) * position.rate_scale
+        rate = float(learning_rate(self.settings, jnp.asarray(progress[0]))) * position.rate_scale
         speed = count * self.task.symbols_per_update / max(seconds, 1e-9)
         log.write(
             "update",
@@ -247,21 +254,26 @@ class Trainer:
         )
 
     def _block(
-        self, state: State, batches: Any, count: jax.Array, first: jax.Array, numbers: jax.Array
-    ) -> tuple[State, jax.Array, jax.Array]:
-        """`count` updates in one compiled call. The bound is not static, so every count up to the block's size is one program."""
+        self, state: State, batches: Any, count: jax.Array, first: jax.Array, numbers: tuple[jax.Array, jax.Array]
+    ) -> tuple[State, jax.Array, jax.Array, jax.Array]:
+        """`count` updates in one compiled call, their losses and gradient norms, and whether the state behind them is finite.
+
+        The bound is not static, so every count up to the block's size is one program.
+        """
         size = self.block_size
-        progress, increment, rate_scale = numbers
+        progress, rate_scale = numbers
         results = jnp.zeros(size, state.carry.dtype), jnp.zeros(size, state.carry.dtype)
 
         def body(index: jax.Array, value: tuple) -> tuple:
             state, losses, norms = value
             batch = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), batches)
-            rate = learning_rate(self.settings, progress + index * increment) * rate_scale
+            rate = learning_rate(self.settings, progress[index]) * rate_scale
             state, loss, norm = self._update(state, batch, first + index, rate)
             return state, losses.at[index].set(loss), norms.at[index].set(norm)
 
-        return jax.lax.fori_loop(0, count, body, (state, *results))
+        state, losses, norms = jax.lax.fori_loop(0, count, body, (state, *results))
+        sound = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
+        return state, losses, norms, sound
 
     def _update(
         self, state: State, batch: Any, iteration: jax.Array, rate: jax.Array

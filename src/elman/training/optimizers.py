@@ -10,7 +10,6 @@ import optax
 
 from elman.config import TrainingSettings
 
-
 NEWTON_SCHULZ_STEPS = 3
 """Three are as good as the usual five on character models (docs/log.md), and cost three fifths."""
 

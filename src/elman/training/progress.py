@@ -57,17 +57,16 @@ class Reporter:
 class PlainReporter(Reporter):
     """One line every few seconds and at every validation, for logs and pipes."""
 
-    def __init__(self, stream: TextIO | None = None, every_seconds: float = 5.0) -> None:
+    def __init__(self, stream: TextIO | None = None, every_seconds: float = 5.0, samples: bool = True) -> None:
         self.stream = stream or sys.stderr
         self.every_seconds = every_seconds
+        self.samples = samples
         self._next = 0.0
-        self._last = ""
 
     def updated(self, status: Status) -> None:
-        self._last = describe(status)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self.every_seconds
-            self.message(self._last)
+            self.message(describe(status))
 
     def validated(self, status: Status, better: bool) -> None:
         if status.validation is not None:
@@ -76,7 +75,8 @@ class PlainReporter(Reporter):
             )
 
     def sampled(self, status: Status, text: str) -> None:
-        self.message(f"--- sample at update {status.iteration:,} ---\n{text}\n---")
+        if self.samples:
+            self.message(f"--- sample at update {status.iteration:,} ---\n{text}\n---")
 
     def message(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
@@ -93,7 +93,6 @@ class TerminalReporter(Reporter):
         self.samples = samples
         self._live: Live | None = None
         self._status: Status | None = None
-        self._now: Status | None = None
 
     def started(self, status: Status) -> None:
         self._status = status
@@ -101,7 +100,7 @@ class TerminalReporter(Reporter):
         self._live.start()
 
     def updated(self, status: Status) -> None:
-        self._now = self._status = status
+        self._status = status
         if self._live is not None:
             self._live.update(self._panel())
 
@@ -190,4 +189,4 @@ def reporter_for(stream: TextIO | None = None, *, quiet: bool = False, samples: 
         return Reporter()
     if stream.isatty():
         return TerminalReporter(Console(file=stream), samples=samples)
-    return PlainReporter(stream)
+    return PlainReporter(stream, samples=samples)

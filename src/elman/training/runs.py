@@ -116,9 +116,15 @@ class Run:
         except filelock.Timeout:
             raise RunError(f"{self.path} is being written by another process: wait for it or stop it first") from None
         except OSError as error:
-            raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
+            raise RunError(f"cannot write to {self.path}: {error.strerror}; check who may write there") from None
         try:
-            with EventLog(self.path / EVENTS_NAME) as log:
+            try:
+                log = EventLog(self.path / EVENTS_NAME)
+            except OSError as error:
+                raise RunError(
+                    f"cannot write to {self.path / EVENTS_NAME}: {error.strerror}; check what it is and who may write it"
+                ) from None
+            with log:
                 yield log
         finally:
             lock.release()
@@ -135,26 +141,47 @@ class EventLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # every line was flushed; what a full disk refused has been reported
+            self._file.close()
 
     def write(self, kind: str, **values: Any) -> None:
         """Append one event. Raises `RunError` on a full disk."""
         line = json.dumps({"kind": kind, **values}, ensure_ascii=False, allow_nan=False) + "\n"
-        try:
+        with self._refusals():
             self._file.write(line.encode())
             self._file.flush()
-        except OSError as error:
-            raise RunError(f"cannot write to {self.path}: {error.strerror}; the last checkpoint is kept") from None
 
     def position(self) -> int:
         """Length of the log in bytes, after everything written so far is safely on disk."""
-        os.fsync(self._file.fileno())
+        with self._refusals():
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def truncate(self, position: int) -> None:
-        """Forget what was logged behind `position`: what a checkpoint does not know of will happen again."""
-        self._file.truncate(position)
+        """Forget what was logged behind `position`: what a checkpoint does not know of will happen again.
+
+        Raises: `RunError` where the log is shorter than that: then it is not the one that the checkpoint knows.
+        """
+        length = self._file.seek(0, os.SEEK_END)
+        if length < position:
+            raise RunError(
+                f"{self.path} has {length} bytes, but the last checkpoint knows of {position}: "
+                f"restore it from a copy, or start a new run"
+            )
+        with self._refusals():
+            self._file.truncate(position)
         self._file.seek(0, os.SEEK_END)
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Inside, what the system refuses is a `RunError`."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {self.path}: {error.strerror}; free some space there and go on with --resume: "
+                f"the last checkpoint is kept"
+            ) from None
 
 
 def default_run_path(name: str, folder: Path | str = "runs") -> Path:

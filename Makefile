@@ -1,0 +1,49 @@
+# Two commands are enough: `make demo` and `make test`. Everything happens in .venv, made once.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := src tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix docs bench clean
+
+help:   ## these lines
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/.installed  ## three minutes: hello, a character model, its report
+	$(VENV)/bin/elman demo
+
+test: check  ## the checks and the whole suite, on all cores
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
+
+check: $(VENV)/.developed  ## lint, format, types, imports, docs in step
+	$(RUN) -m ruff check $(SOURCES)
+	$(RUN) -m ruff format --check --quiet $(SOURCES)
+	$(RUN) -m mypy
+	$(RUN) -m pytest tests/test_architecture.py tests/test_docs.py
+
+fix: $(VENV)/.developed  ## mend what can be mended: lint, format, generated docs
+	$(RUN) -m ruff check --fix $(SOURCES)
+	$(RUN) -m ruff format --quiet $(SOURCES)
+	$(RUN) docs/generate.py
+
+bench: $(VENV)/.developed  ## every benchmark, one after the other (about 25 minutes)
+	$(RUN) benchmarks/all.py
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "elman needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	$(INSTALL) --group dev
+	@touch $@

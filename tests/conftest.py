@@ -1,0 +1,79 @@
+"""Settings for the whole suite, and what every test may ask for."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+# The same examples on every run and no folder of examples in the repository: a failure can be repeated as it was.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("suite")
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of data files beside the repository; a test that needs it is skipped where it is absent."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no data folder at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compiled programs of this session, shared by its tests so that the processes they start compile each program once."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(
+    tmp_path_factory: pytest.TempPathFactory, compiled_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The user's cache folder is an empty one of the test's own, also for processes that the test starts.
+
+    Only what is compiled is shared within the session. JAX's own setting is put back, should the test have changed it.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "elman").mkdir()
+    (folder / "elman" / "compiled").symlink_to(compiled_cache, target_is_directory=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    yield folder
+    for name, value in before.items():
+        if getattr(jax.config, name) != value:
+            jax.config.update(name, value)
+
+
+@pytest.fixture
+def key() -> Callable[[int], jax.Array]:
+    """A random key by number: `key(0)`."""
+    return jax.random.key
+
+
+@pytest.fixture
+def enable_x64() -> Iterator[None]:
+    """float64 exists within the test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float64", "float32"])
+def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs once in each precision."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
