@@ -18,7 +18,7 @@ ROOMS = [
     {"network"},
     {"training"},
     {"text"},
-    {"timeline"}, {"report"},
+    {"reports"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract import CASES, HIDDEN, INPUTS, TOLERANCE, Case, assert_close, assert_trees_close
 
+from contract import CASES, HIDDEN, INPUTS, TOLERANCE, Case, assert_close, assert_trees_close
 from elman.network import CELLS, GRU, LSTM, AbstractCell, Elman, to_arrays, unroll
 from elman.network.cells import sigmoid, tanh
 

@@ -49,7 +49,11 @@ def test_the_map_of_the_house_in_the_readme_is_the_house() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = readme.split("```text\nsrc/elman/", 1)[1].split("```", 1)[0]
     drawn = set(re.findall(r"^    (\w+)(?:/|\.py)", block, flags=re.MULTILINE))
-    rooms = {path.stem for path in (ROOT / "src" / "elman").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    rooms = {
+        path.stem
+        for path in (ROOT / "src" / "elman").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert drawn == rooms - {"__init__"}
 
 
@@ -64,7 +68,11 @@ def test_commands_in_the_readme_parse() -> None:
     from elman.cli import build_parser
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = [line.split("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", readme, flags=re.DOTALL) for line in block.splitlines()]
+    lines = [
+        line.split("#")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", readme, flags=re.DOTALL)
+        for line in block.splitlines()
+    ]
     commands = [line.split() for line in lines if line.startswith("elman ")]
     assert len(commands) >= 6
     for command in commands:

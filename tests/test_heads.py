@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract import TOLERANCE, assert_close, randomized
 from scipy import stats
 
+from contract import TOLERANCE, assert_close, randomized
 from elman.network import Categorical
 from elman.text.sampling import draw
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract import CASES, TOLERANCE, Case, assert_close, numpy_unroll, randomized
 
+from contract import CASES, TOLERANCE, Case, assert_close, numpy_unroll, randomized
 from elman.config import NetworkSettings
 from elman.errors import BundleError, DataError
 from elman.network import Network, to_arrays, with_arrays

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from contract import assert_close
 
+from contract import assert_close
 from elman.config import TrainingSettings
 from elman.training.optimizers import build_optimizer, learning_rate
 

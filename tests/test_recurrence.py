@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
+
 from contract import (
     CASES,
     HIDDEN,
@@ -19,8 +21,6 @@ from contract import (
     loop_of_steps,
     numpy_unroll,
 )
-from jax.flatten_util import ravel_pytree
-
 from elman.network import AbstractCell, length_mask, unroll
 
 STEPS, BATCH = 4, 3

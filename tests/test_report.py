@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import tomli_w
 
-from elman import report
 from elman.errors import RunError
-from elman.report import write_report
+from elman.reports import report, write_report
 from elman.text.run import TextRun
 
 Event = dict[str, Any]
@@ -279,7 +278,7 @@ def test_a_long_run_stays_small(tmp_path: Path) -> None:
     assert len(kept) >= 8
     assert f"500 samples were taken; {len(kept)} of them are on this page" in page.words
     assert "more characters are left out here" in page.words
-    assert len(page.data["curves"]["linear"]) <= report.MAX_POINTS
+    assert len(page.data["curves"]["linear"]) <= curves.MAX_POINTS
 
 
 def test_short_samples_are_kept_up_to_the_limit_with_the_lectures_iterations(tmp_path: Path) -> None:
@@ -292,9 +291,9 @@ def test_short_samples_are_kept_up_to_the_limit_with_the_lectures_iterations(tmp
 @pytest.mark.parametrize("levels", [[1.5, 1.5, 1.5, 1.5], [4.1, 1.53, 1.52, 1.4], [4.0, 4.0, 1.4, 1.4]])
 def test_labels_never_overlap(levels: list[float]) -> None:
     wanted = sorted(300 - 60 * level for level in levels)
-    heights = report._spread(wanted, 10, 230)
+    heights = curves._spread(wanted, 10, 230)
     gaps = np.diff(heights)
-    assert (gaps >= report.LABEL_HEIGHT - 1e-9).all()
+    assert (gaps >= curves.LABEL_HEIGHT - 1e-9).all()
     assert heights[-1] <= 230
     assert heights[0] >= 10
 
@@ -302,7 +301,7 @@ def test_labels_never_overlap(levels: list[float]) -> None:
 def test_thinning_keeps_mean_and_extremes() -> None:
     values = np.random.default_rng(0).normal(size=1000)
     for scale in ("linear", "log"):
-        points = report._thinned(np.arange(1000.0), values, 50, scale)
+        points = curves._thinned(np.arange(1000.0), values, 50, scale)
         assert len(points) <= 50
         assert min(point.low for point in points) == values.min()
         assert max(point.high for point in points) == values.max()

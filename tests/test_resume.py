@@ -78,7 +78,7 @@ class KillAt(Reporter):
 def words(count: int = 700, seed: int = 1) -> str:
     """Lines of words from a small vocabulary."""
     draw = random.Random(seed)
-    vocabulary = "the a cat dog sat on mat and ran to house big small red blue tree sings while rain falls".split()
+    vocabulary = ["the", "a", "cat", "dog", "sat", "on", "mat", "and", "ran", "to", "house", "big", "small", "red", "blue", "tree", "sings", "while", "rain", "falls"]
     return "".join(draw.choice(vocabulary) + (" " if index % 8 else ".\n") for index in range(count))
 
 

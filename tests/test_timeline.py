@@ -9,8 +9,8 @@ import pytest
 import tomli_w
 from rich.console import Console
 
+from elman.reports.timeline import chosen_moments, milestones, read_history, show_timeline, timeline_facts
 from elman.text.run import TextRun
-from elman.timeline import chosen_moments, milestones, read_history, show_timeline, timeline_facts
 
 Event = dict[str, Any]
 

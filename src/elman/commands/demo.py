@@ -12,7 +12,7 @@ from elman.commands.output import console
 from elman.commands.train import conclude, introduce
 from elman.config import Config
 from elman.errors import DataError
-from elman.report import write_report
+from elman.reports import write_report
 from elman.text.corpora import available_offline
 from elman.text.hello import walk
 from elman.text.run import TextRun

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from elman.report import write_report
+from elman.reports import write_report
 from elman.text.run import TextRun
 
 

@@ -3,8 +3,8 @@
 import argparse
 
 from elman.commands.output import console, print_json
+from elman.reports.timeline import show_timeline, timeline_facts
 from elman.text.run import TextRun
-from elman.timeline import show_timeline, timeline_facts
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from elman.commands import EXIT_INTERRUPTED, given_settings
 from elman.commands.output import print_json
 from elman.config import Config, from_toml
 from elman.errors import ConfigError
-from elman.report import write_report
+from elman.reports import write_report
 from elman.text.run import TextRun
 from elman.text.trainer import Prepared, resume_text, train_text
 from elman.training.progress import Reporter, in_bits, reporter_for

@@ -296,7 +296,7 @@ class Trainer:
             average = jax.tree.map(
                 lambda mean, weight: weight + decay.astype(weight.dtype) * (mean - weight), average, network
             )
-        return State(network, optimizer, average, carry), loss, optax.global_norm(gradient)
+        return State(network, optimizer, average, carry), loss, optax.tree.norm(gradient)
 
     def _count(self) -> int:
         """Updates until the end of the block or until the next thing that happens at an exact update."""

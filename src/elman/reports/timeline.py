@@ -156,7 +156,7 @@ def chosen_moments(moments: Sequence[Moment]) -> list[Moment]:
 def milestones(last: int) -> Iterator[int]:
     """The iterations up to `last` that the timeline stops at: 100, 300, 700, 2000, 4000, 8000, ...
 
-    >>> from elman.timeline import milestones
+    >>> from elman.reports.timeline import milestones
     >>> list(milestones(5000))
     [100, 300, 700, 2000, 4000]
     """
