@@ -14,7 +14,7 @@ import pytest
 import tomli_w
 
 from elman.errors import RunError
-from elman.reports import report, write_report
+from elman.reports import curves, report, write_report
 from elman.text.run import TextRun
 
 Event = dict[str, Any]

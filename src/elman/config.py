@@ -50,7 +50,7 @@ class NetworkSettings:
     activation: str = _option("tanh", "the Elman cell's squashing function", choices=("tanh", "relu"))
     hidden: int | None = _option(None, "size of the hidden state of each layer", unit="units", minimum=1, maximum=65536)
     layers: int = _option(1, "recurrent layers, one on top of the other", minimum=1, maximum=64)
-    dropout: float = _option(0.0, "share of a layer's outputs dropped on the way up", minimum=0, maximum=0.95)
+    dropout: float | None = _option(None, "share of a layer's outputs dropped on the way up", minimum=0, maximum=0.95)
     recurrent_dropout: float = _option(
         0.0,
         "share of the state dropped on the way to the next step, the same units at every step",
@@ -105,7 +105,7 @@ class TrainingSettings:
         0.99, "decay of the second moment of adamw and of muon's vectors", minimum=0, maximum=0.999999
     )
     weight_decay: float = _option(
-        0.0, "pull of the matrices towards zero, per unit of learning rate (muon, adamw)", minimum=0, maximum=10
+        0.1, "pull of the matrices towards zero, per unit of learning rate (muon, adamw)", minimum=0, maximum=10
     )
     clip_norm: float = _option(1.0, "largest norm of the whole gradient; 0: no limit", minimum=0, maximum=1e9)
     clip_value: float = _option(0.0, "largest size of any one gradient; 0: no limit", minimum=0, maximum=1e9)

@@ -88,7 +88,7 @@ class Network(eqx.Module):
         head = Categorical.create(
             settings.hidden, output_size, key=head_key, initialization=settings.initialization, dtype=dtype
         )
-        return cls(cells, normalizations, head, settings.dropout, settings.recurrent_dropout, settings.residual)
+        return cls(cells, normalizations, head, settings.dropout or 0.0, settings.recurrent_dropout, settings.residual)
 
     @property
     def parameter_count(self) -> int:

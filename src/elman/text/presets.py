@@ -54,11 +54,13 @@ def resolve(config: Config, training_symbols: int, vocab_size: int) -> Config:
         changes["minutes"] = DEFAULT_MINUTES
     if config.network.hidden is None:
         changes["hidden"] = _hidden(training_symbols)
+    if config.network.dropout is None:
+        changes["dropout"] = _dropout(training_symbols)
     unroll = training.unroll or max(1, min(64, (training_symbols - 2) // 2))
     batch = training.batch or max(1, min(16, training_symbols // (8 * unroll)))
     changes |= {"unroll": unroll, "batch": batch}
     if training.learning_rate is None:
-        changes["learning_rate"] = {"muon": 0.01, "adamw": 0.006, "adagrad": 0.1, "sgd": 1.0}[training.optimizer]
+        changes["learning_rate"] = {"muon": 0.02, "adamw": 0.006, "adagrad": 0.1, "sgd": 1.0}[training.optimizer]
     if training.block is None:
         hidden = config.network.hidden or changes["hidden"]
         changes["block"] = _block(config, hidden, batch * unroll, vocab_size)
@@ -74,6 +76,14 @@ def _hidden(training_symbols: int) -> int:
         if training_symbols >= enough:
             return hidden
     return 64
+
+
+def _dropout(training_symbols: int) -> float:
+    """A short text is read many times in a few minutes and would be learnt by heart; a long one is hardly read once."""
+    for dropout, below in ((0.3, 300_000), (0.15, 3_000_000), (0.05, 10_000_000)):
+        if training_symbols < below:
+            return dropout
+    return 0.0
 
 
 def _block(config: Config, hidden: int, symbols: int, vocab_size: int) -> int:
