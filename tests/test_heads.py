@@ -14,7 +14,9 @@ HIDDEN, VOCAB = 4, 6
 
 
 def head_of(dtype: str) -> Categorical:
-    return randomized(Categorical.create(HIDDEN, VOCAB, key=jax.random.key(0), dtype=dtype), seed=0)
+    return randomized(
+        jax.eval_shape(lambda: Categorical.create(HIDDEN, VOCAB, key=jax.random.key(0), dtype=dtype)), seed=0
+    )
 
 
 def head_with_logits(logits: np.ndarray) -> Categorical:

@@ -22,8 +22,10 @@ run_last = jax.jit(lambda network, xs, lengths=None: network.last(xs, lengths=le
 def make(dtype: str = "float32", **settings: Any) -> Network:
     """A network in which every number is drawn."""
     settings = {"hidden": HIDDEN, **settings}
-    network = Network.create(NetworkSettings(**settings), INPUTS, OUTPUTS, key=jax.random.key(0), dtype=dtype)
-    return randomized(network, seed=1)
+    created = jax.eval_shape(
+        lambda: Network.create(NetworkSettings(**settings), INPUTS, OUTPUTS, key=jax.random.key(0), dtype=dtype)
+    )
+    return randomized(created, seed=1)
 
 
 def inputs(dtype: str = "float32") -> np.ndarray:
@@ -155,8 +157,8 @@ def test_the_recurrent_mask_is_the_same_at_every_step_and_another_for_each_seque
     arrays = {name: np.zeros_like(array) for name, array in to_arrays(network).items()}
     arrays["cells.0.weight_hidden"] = np.eye(hidden, dtype=np.float32)
     network = with_arrays(network, arrays, "the test")
-    # The state is only ever multiplied by the mask, which is 0 or 2: after t steps it is 2^t where it was kept, and it is kept always
-    # or never.
+    # The state is only ever multiplied by the mask, which is 0 or 2: after t steps it is 2^t where it was kept, and it is kept
+    # always or never.
     xs = np.zeros((8, sequences, INPUTS), np.float32)
     carry = np.ones((1, sequences, hidden), np.float32)
     states = np.asarray(run(network, xs, carry, None, jax.random.key(0))[0])

@@ -130,7 +130,13 @@ def test_a_padded_batch_equals_each_sequence_alone(case: Case, enable_x64: None)
 
 
 def test_a_length_mask_is_true_where_a_step_counts() -> None:
-    expected = [[True, True, False], [True, True, False], [True, True, False], [True, True, False], [False, True, False]]
+    expected = [
+        [True, True, False],
+        [True, True, False],
+        [True, True, False],
+        [True, True, False],
+        [False, True, False],
+    ]
     assert length_mask(jnp.array([4, 9, 0]), 5).tolist() == expected
     assert length_mask(jnp.array(2), 3).tolist() == [True, True, False]
 
@@ -164,7 +170,9 @@ def loss_by(unrolled: Callable, way: str) -> Callable[..., jax.Array]:
     def loss(cell: AbstractCell, xs: jax.Array, carry: jax.Array, recurrent_mask: jax.Array | None) -> jax.Array:
         ys, last = unrolled(cell, xs, carry, lengths=extras(way, "float64")["lengths"], recurrent_mask=recurrent_mask)
         y_weights = jnp.cos(jnp.arange(ys.size, dtype=ys.dtype)).reshape(ys.shape)
-        return (y_weights * ys**2).sum() + (jnp.sin(jnp.arange(last.size, dtype=ys.dtype)).reshape(last.shape) * last).sum()
+        return (y_weights * ys**2).sum() + (
+            jnp.sin(jnp.arange(last.size, dtype=ys.dtype)).reshape(last.shape) * last
+        ).sum()
 
     return loss
 

@@ -27,7 +27,11 @@ def text_of(length: int, seed: int = 0) -> np.ndarray:
 def memoryless(bias: np.ndarray) -> Network:
     """A network that says softmax(bias) whatever it has read."""
     network = network_of()
-    arrays = {**to_arrays(network), "head.weight": np.zeros((8, VOCAB), np.float32), "head.bias": bias.astype(np.float32)}
+    arrays = {
+        **to_arrays(network),
+        "head.weight": np.zeros((8, VOCAB), np.float32),
+        "head.bias": bias.astype(np.float32),
+    }
     return with_arrays(network, arrays, "the test")
 
 
@@ -65,8 +69,8 @@ def test_every_symbol_but_the_first_is_scored_once(length: int) -> None:
     bias = np.log([0.5, 0.25, 0.15, 0.07, 0.03])
     text = text_of(length)
     expected = -bias[text[1:]].mean()
-    # One symbol too many or too few would be 1/length · 0.7 or more; float32's sums are off by 1e-6 or so.
-    assert nats_per_symbol(memoryless(bias), text) == pytest.approx(expected, rel=min(1e-5, 0.1 / length))
+    # One symbol too many or too few, or one in place of another, is 0.4 / length or more; float32's sums are off by 1e-6 or so.
+    assert nats_per_symbol(memoryless(bias), text) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 2, 511, 600, 5000])
@@ -75,7 +79,7 @@ def test_with_a_context_every_symbol_is_scored_once_and_the_context_is_not(befor
     bias = np.log([0.5, 0.25, 0.15, 0.07, 0.03])
     text, context = text_of(length), np.zeros(before, np.uint8)
     expected = -bias[text].mean()
-    assert nats_per_symbol(memoryless(bias), text, context) == pytest.approx(expected, rel=min(1e-5, 0.1 / length))
+    assert nats_per_symbol(memoryless(bias), text, context) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("before", [1, 40, 257])
@@ -93,7 +97,8 @@ def test_an_empty_context_is_none() -> None:
 
 
 def test_a_network_that_knows_nothing_scores_the_log_of_the_vocabulary() -> None:
-    assert nats_per_symbol(memoryless(np.zeros(VOCAB)), text_of(3000)) == pytest.approx(math.log(VOCAB), rel=1e-6)
+    # Sums of 3,000 losses in float32.
+    assert nats_per_symbol(memoryless(np.zeros(VOCAB)), text_of(3000)) == pytest.approx(math.log(VOCAB), rel=1e-5)
 
 
 @pytest.mark.parametrize("length", [0, 1])

@@ -161,6 +161,11 @@ class TextModel:
         return codes
 
 
+def load(path: Path | str) -> TextModel:
+    """The model in a bundle, or the best one of a run folder; see `TextModel.load`."""
+    return TextModel.load(path)
+
+
 def new_network(config: Config, vocab_size: int, seed: int) -> Network:
     """A network with starting weights for `config` over `vocab_size` symbols."""
     dtype = jnp.dtype(config.training.dtype)

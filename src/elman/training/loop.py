@@ -158,8 +158,10 @@ class Trainer:
         self.optimizer = build_optimizer(settings)
         self.key = jax.random.key(settings.seed)
         self.position = Position()
-        average = jax.tree.map(jnp.copy, network) if settings.average > 0 else None
-        self.state = State(network, self.optimizer.init(network), average, task.initial_carry(network))
+        average = network if settings.average > 0 else None
+        state = State(network, self.optimizer.init(network), average, task.initial_carry(network))
+        # Copied, because a block takes the state's buffers over: none may be the caller's, or be in it twice.
+        self.state: State = jax.tree.map(jnp.copy, state)
         self.block = jax.jit(self._block, donate_argnums=0)
         self.seconds_per_update = 0.0
         self._blocks_run = 0
