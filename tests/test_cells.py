@@ -97,7 +97,7 @@ def test_a_gru_equals_equinox(enable_x64: None) -> None:
         (cell.weight_inputs.T, cell.weight_hidden.T, cell.bias, cell.bias_candidate),
     )
     x, h = np.random.default_rng(0).standard_normal((2, 8))[:, :HIDDEN]
-    assert_close(step(cell, x[:INPUTS], h), jax.jit(other)(x[:INPUTS], h), 1e-14)
+    assert_close(step(cell, x[:INPUTS], h), eqx.filter_jit(other)(x[:INPUTS], h), 1e-14)
 
 
 def test_an_lstm_equals_equinox(enable_x64: None) -> None:
@@ -109,7 +109,7 @@ def test_an_lstm_equals_equinox(enable_x64: None) -> None:
         (cell.weight_inputs.T, cell.weight_hidden.T, cell.bias),
     )
     x, h, c = np.random.default_rng(0).standard_normal((3, 8))[:, :HIDDEN]
-    expected = np.concatenate(jax.jit(other)(x[:INPUTS], (h, c)))
+    expected = np.concatenate(eqx.filter_jit(other)(x[:INPUTS], (h, c)))
     assert_close(step(cell, x[:INPUTS], np.concatenate([h, c])), expected, 1e-14)
 
 

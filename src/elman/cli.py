@@ -5,6 +5,7 @@ This module and `elman --help` load neither JAX nor NumPy; each command's module
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns its exit status: 0, 2 for an error that the user can mend, 130 when interrupted."""
     parser = build_parser()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
     parsed = _parse(parser, list(sys.argv[1:] if arguments is None else arguments))
     if parsed.command is None:
         parser.print_help()

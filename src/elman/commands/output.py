@@ -10,8 +10,13 @@ from elman.errors import RunError
 
 
 def print_json(figures: dict[str, Any]) -> None:
-    """One object on standard output."""
-    print(json.dumps(figures, ensure_ascii=False))
+    """One object on standard output, with escapes only where its encoding lacks a character."""
+    text = json.dumps(figures, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(figures)
+    print(text)
 
 
 def console() -> Console:

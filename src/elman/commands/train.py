@@ -42,7 +42,7 @@ def run(parsed: argparse.Namespace) -> int:
             data_folder=Path(parsed.data_dir) if parsed.data_dir else None,
             reporter=reporter,
             prepared=prepared,
-            **{**_from_file(parsed.config), **given_settings(parsed)},
+            **_settings(parsed),
         )
     return conclude(result, parsed.json, quiet)
 
@@ -103,6 +103,15 @@ def facts(result: TextRun) -> dict[str, Any]:
         "bits_per_character": None if result.best is None else result.best / 0.6931471805599453,
         "baselines": result.baselines,
     }
+
+
+def _settings(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the file, with those of the command line over them; a budget there replaces one of any kind."""
+    given, from_file = given_settings(parsed), _from_file(parsed.config)
+    budgets = {"minutes", "steps", "epochs"}
+    if budgets & given.keys():
+        from_file = {name: value for name, value in from_file.items() if name not in budgets}
+    return {**from_file, **given}
 
 
 def _from_file(path: str | None) -> dict[str, Any]:

@@ -134,6 +134,24 @@ class Network(eqx.Module):
                 hidden = hidden + below
         return hidden, jnp.stack(carries)
 
+    def step(
+        self, x: Array, carry: Float[Array, "layers *batch carry"]
+    ) -> tuple[Float[Array, "*batch hidden"], Float[Array, "layers *batch carry"]]:
+        """One step without dropout: the same numbers as a sequence of length one, with nothing around it. For sampling.
+
+        x: floats `[*batch, inputs]` or integers `[*batch]`.
+        """
+        carries, hidden = [], x
+        for layer, cell in enumerate(self.cells):
+            below = hidden
+            hidden, after = cell(below, carry[layer])
+            carries.append(after)
+            if self.normalizations is not None:
+                hidden = self.normalizations[layer](hidden)
+            if self.residual and layer > 0:
+                hidden = hidden + below
+        return hidden, jnp.stack(carries)
+
     def last(
         self,
         xs: Array,

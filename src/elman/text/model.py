@@ -122,7 +122,7 @@ class TextModel:
         with precision(self.config.training.dtype):
             pieces = sample_symbols(self.network, codes, length, settings=settings, seed=_seed(seed))
             for piece in pieces:
-                held += "".join(decoder.feed(int(code)) for code in piece)
+                held += decoder.feed_all(piece)
                 cut = _before_stop(held, stop)
                 if cut != held:
                     yield cut

@@ -20,8 +20,8 @@ from elman.network import Network
 RECENT = 64
 """Symbols to which the repetition penalty looks back."""
 
-CHUNK = 256
-"""Symbols computed in one compiled call."""
+CHUNK, LONG_CHUNK = 256, 2048
+"""Symbols computed in one compiled call: few at first, so that something is soon seen, many where many are left."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ def sample_chunk(
 
     def step(state: tuple, uniform: jax.Array) -> tuple[tuple, jax.Array]:
         carry, symbol, recent = state
-        hidden, carry = network(symbol[None], carry)
-        logits = adjusted(network.head(hidden[0]), recent, settings)
+        hidden, carry = network.step(symbol, carry)
+        logits = adjusted(network.head(hidden), recent, settings)
         symbol = draw(logits, uniform)
         if penalized:
             recent = jnp.concatenate([recent[..., 1:], symbol[..., None]], axis=-1)
@@ -153,12 +153,12 @@ def sample_symbols(
     generator = np.random.default_rng(seed)
     made = 0
     while made < length:
-        # Short requests get one call of their own size; long ones repeat one size, so that it compiles once.
-        size = CHUNK if length - made >= CHUNK else length - made
-        uniforms = jnp.asarray(generator.random((size, *batch)), dtype)
+        # Two sizes, so that two programs are enough for every length; what is too much of the last call is cut off.
+        size = LONG_CHUNK if made and length - made >= LONG_CHUNK else CHUNK
+        uniforms = jnp.asarray(generator.random((size, *batch), np.dtype(dtype)))
         symbols, carry, symbol, recent = sample_chunk(network, carry, symbol, recent, uniforms, settings)
+        yield np.asarray(symbols)[: length - made]
         made += size
-        yield np.asarray(symbols)
 
 
 def _read(network: Network, carry: jax.Array, symbols: np.ndarray) -> jax.Array:

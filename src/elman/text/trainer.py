@@ -87,24 +87,24 @@ def train_text(
             "no text was given: name a file, a folder, `-` for standard input, or a corpus such as python-docs"
         )
     run_path = Path(run) if run is not None else default_run_path(_run_name(inputs, preset))
-    sources = _with_standard_input(inputs, run_path)
-    ready = prepare(sources, config, data_folder)
-    use_compilation_cache()
-    network = _starting_network(ready, init)
-    description = {
-        "run": {
-            "format": RUN_FORMAT,
-            "task": "text",
-            "elman": elman.__version__,
-            "inputs": [str(_absolute(source)) for source in sources],
-            "digest": ready.encoded.digest,
-            **({"preset": preset} if preset else {}),
-            **({"init": str(Path(init).absolute())} if init else {}),
-            **({"data_folder": str(data_folder.absolute())} if data_folder else {}),
-        },
-        **ready.config.to_dict(),
-    }
-    folder = Run.create(run_path, description)
+    with _with_standard_input(inputs, run_path) as sources:
+        ready = prepare(sources, config, data_folder)
+        use_compilation_cache()
+        network = _starting_network(ready, init)
+        description = {
+            "run": {
+                "format": RUN_FORMAT,
+                "task": "text",
+                "elman": elman.__version__,
+                "inputs": [str(_absolute(source)) for source in sources],
+                "digest": ready.encoded.digest,
+                **({"preset": preset} if preset else {}),
+                **({"init": str(Path(init).absolute())} if init else {}),
+                **({"data_folder": str(data_folder.absolute())} if data_folder else {}),
+            },
+            **ready.config.to_dict(),
+        }
+        folder = Run.create(run_path, description)
     return _train(ready, network, folder, reporter or Reporter(), prepared, resume=False)
 
 
@@ -150,14 +150,11 @@ def read_description(run: Run) -> tuple[Config, dict[str, Any]]:
         )
     if facts.get("task") != "text":
         raise RunError(f"{run.path} is a run of task {facts.get('task')!r}; a text run is expected here")
-    inputs = facts.get("inputs")
-    if (
-        not isinstance(inputs, list)
-        or not all(isinstance(i, str) for i in inputs)
-        or not isinstance(facts.get("digest"), str)
-    ):
+    inputs, texts = facts.get("inputs"), [facts.get("digest"), facts.get("init", ""), facts.get("data_folder", "")]
+    if not isinstance(inputs, list) or not all(isinstance(text, str) for text in [*inputs, *texts]):
         raise RunError(
-            f"{run.path / 'config.toml'} does not say which text the run is about (inputs, digest): it is damaged"
+            f"{run.path / 'config.toml'} does not say which text the run is about (inputs, digest): it is damaged; "
+            f"restore it from a copy, or start a new run"
         )
     return Config.from_dict({group: values for group, values in tables.items() if group in GROUPS}), facts
 
@@ -313,14 +310,26 @@ def _memory_bytes() -> int:
         return 2**62
 
 
-def _with_standard_input(inputs: Sequence[str | Path], run_path: Path) -> list[str | Path]:
-    """Standard input is kept in the run folder, so that the run can go on from it later."""
+@contextmanager
+def _with_standard_input(inputs: Sequence[str | Path], run_path: Path) -> Iterator[list[str | Path]]:
+    """Standard input is kept in the run folder, so that the run can go on from it later; if no run is made, nothing stays."""
     if "-" not in inputs:
-        return list(inputs)
-    if (run_path / "config.toml").exists():
-        raise RunError(f"{run_path} already holds a run: name another folder with --run")
-    spooled = spool_standard_input(run_path / "input.txt", sys.stdin.buffer)
-    return [spooled if source == "-" else source for source in inputs]
+        yield list(inputs)
+        return
+    try:
+        if run_path.exists() and (not run_path.is_dir() or any(run_path.iterdir())):
+            raise RunError(f"{run_path} is there already and not an empty folder: name another folder with --run")
+    except OSError as error:
+        raise RunError(f"cannot make the run folder {run_path}: {error.strerror}; name another with --run") from None
+    kept = run_path / "input.txt"
+    try:
+        spool_standard_input(kept, sys.stdin.buffer)
+        yield [kept if source == "-" else source for source in inputs]
+    except BaseException:
+        with suppress(OSError):
+            kept.unlink(missing_ok=True)
+            run_path.rmdir()
+        raise
 
 
 def _absolute(source: str | Path) -> str | Path:

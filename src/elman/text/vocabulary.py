@@ -197,6 +197,12 @@ class Decoder:
         symbol = self._vocabulary.symbols[code]
         return symbol if isinstance(symbol, str) else self._bytes.decode(symbol)
 
+    def feed_all(self, codes: np.ndarray) -> str:
+        """The text that these codes complete: `feed` for many at once."""
+        if self._vocabulary.unit == "character":
+            return self._vocabulary.decode(codes)
+        return "".join(self.feed(int(code)) for code in codes)
+
     def finish(self) -> str:
         """What is left of a character that never became whole: U+FFFD, or nothing. The decoder can then be used again."""
         rest = self._bytes.decode(b"", final=True)

@@ -66,7 +66,7 @@ class PlainReporter(Reporter):
     def updated(self, status: Status) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self.every_seconds
-            self.message(describe(status))
+            self.message(f"{describe(status)}  {duration(status.seconds_left)} left")
 
     def validated(self, status: Status, better: bool) -> None:
         if status.validation is not None:
@@ -151,7 +151,6 @@ def describe(status: Status) -> str:
         parts.append(f"gradient {status.gradient_norm:.2g}")
     if status.symbols_per_second is not None:
         parts.append(f"{rate(status.symbols_per_second)} characters/s")
-    parts.append(f"{duration(status.seconds_left)} left")
     return "  ".join(parts)
 
 

@@ -32,8 +32,11 @@ class Run:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not (self.path / CONFIG_NAME).is_file():
-            raise RunError(_not_a_run(self.path))
+        try:
+            if not (self.path / CONFIG_NAME).is_file():
+                raise RunError(_not_a_run(self.path))
+        except OSError as error:
+            raise RunError(f"the run folder {self.path} cannot be read: {error.strerror}; check its name") from None
 
     @classmethod
     def create(cls, path: Path | str, description: dict[str, Any]) -> "Run":
@@ -42,11 +45,11 @@ class Run:
         Raises: `RunError` where a run already stands there or the folder cannot be written.
         """
         path = Path(path)
-        if (path / CONFIG_NAME).exists():
-            raise RunError(
-                f"{path} already holds a run: continue it with `elman train --resume {path}`, or name another folder"
-            )
         try:
+            if (path / CONFIG_NAME).exists():
+                raise RunError(
+                    f"{path} already holds a run: continue it with `elman train --resume {path}`, or name another folder"
+                )
             path.mkdir(parents=True, exist_ok=True)
             foreign = next((entry.name for entry in path.iterdir() if entry.name not in ("lock", "input.txt")), None)
         except OSError as error:
@@ -196,7 +199,8 @@ def default_run_path(name: str, folder: Path | str = "runs") -> Path:
 def _not_a_run(path: Path) -> str:
     if not path.exists():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        return f"there is no run folder {path}{suggestion(path.name, siblings)}"
+        hint = suggestion(path.name, siblings)
+        return f"there is no run folder {path}{hint or ': name the folder that `elman train` made'}"
     if path.is_file():
-        return f"{path} is a file, not a run folder"
-    return f"{path} is not a run folder: it has no {CONFIG_NAME}"
+        return f"{path} is a file, not a run folder: name the folder that `elman train` made"
+    return f"{path} is not a run folder: it has no {CONFIG_NAME}; name the folder that `elman train` made"
