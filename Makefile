@@ -28,7 +28,7 @@ fix: $(VENV)/.developed  ## mend what can be mended: lint, format, generated doc
 	$(RUN) -m ruff format --quiet $(SOURCES)
 	$(RUN) docs/generate.py
 
-bench: $(VENV)/.developed  ## every benchmark, one after the other (about 25 minutes)
+bench: $(VENV)/.developed  ## every benchmark, one after the other (about ten minutes)
 	$(RUN) benchmarks/all.py
 
 clean:  ## remove the virtual environment and caches

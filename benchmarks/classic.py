@@ -1,16 +1,15 @@
 """The classic preset against the NumPy program it comes from: updates per second side by side, and the losses in float64.
 
-    python benchmarks/classic.py            about one minute; needs tiny-Shakespeare in the data folder
+python benchmarks/classic.py            about one minute; needs tiny-Shakespeare in the data folder
 """
 
 import tempfile
 import time
 from pathlib import Path
 
-import classic_numpy
 import numpy as np
-from measuring import DATA, interleaved, ratios, report, summarize
 
+import classic_numpy
 from elman.config import Config
 from elman.text.encoded import open_text
 from elman.text.presets import preset, resolve
@@ -19,6 +18,7 @@ from elman.text.trainer import new_network, train_text
 from elman.training.loop import Trainer
 from elman.training.progress import Reporter
 from elman.training.runs import Run
+from measuring import DATA, interleaved, ratios, report, summarize
 
 ROUNDS, UPDATES = 7, 8000
 TEXT = DATA / "tinyshakespeare.txt"
@@ -31,7 +31,9 @@ def elman_updates_per_second() -> float:
         events = list(run.events("update"))
     begin = next(event for event in events if event["iteration"] >= UPDATES // 10)
     end = events[-1]
-    return (end["iteration"] + len(end["loss"]) - begin["iteration"] - len(begin["loss"])) / (end["elapsed"] - begin["elapsed"])
+    return (end["iteration"] + len(end["loss"]) - begin["iteration"] - len(begin["loss"])) / (
+        end["elapsed"] - begin["elapsed"]
+    )
 
 
 def block_updates_per_second() -> float:
@@ -74,7 +76,12 @@ def float64_difference(updates: int = 1000) -> float:
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "init.npz", **weights)
         run = train_text(
-            TEXT, run=Path(folder) / "run", preset="min-char-rnn", steps=updates, dtype="float64", init=Path(folder) / "init.npz"
+            TEXT,
+            run=Path(folder) / "run",
+            preset="min-char-rnn",
+            steps=updates,
+            dtype="float64",
+            init=Path(folder) / "init.npz",
         )
         ours = np.asarray(run.losses)
     source = classic_numpy.train(open_text([TEXT], Config().text).codes, weights)
@@ -97,7 +104,9 @@ def main() -> None:
     rows = [("classic preset: hidden 100, batch 1, 25 steps", "updates/s (median)", "least", "greatest")]
     rows += [(name, *(f"{row[k]:,.0f}" for k in ("median", "min", "max"))) for name, row in summarize(figures).items()]
     against = {name: ratios(figures, "elman, whole run", name) for name in list(figures)[:2]}
-    rows += [(f"ratio to {name}", *(f"{row[k]:.1f} x" for k in ("median", "min", "max"))) for name, row in against.items()]
+    rows += [
+        (f"ratio to {name}", *(f"{row[k]:.1f} x" for k in ("median", "min", "max"))) for name, row in against.items()
+    ]
     rows.append(("largest relative difference of 1,000 losses, float64", f"{difference:.1e}", "", ""))
     report("classic", rows, {"updates_per_second": figures, "ratios": against, "float64_difference": difference})
 

@@ -11,7 +11,9 @@ import numpy as np
 HIDDEN, STEPS, RATE = 100, 25, 0.1
 
 
-def initial_weights(vocab: int, *, hidden: int = HIDDEN, seed: int = 0, dtype: type = np.float64) -> dict[str, np.ndarray]:
+def initial_weights(
+    vocab: int, *, hidden: int = HIDDEN, seed: int = 0, dtype: type = np.float64
+) -> dict[str, np.ndarray]:
     """N(0, 1) · 0.01 for the matrices, zeros for the biases."""
     draw = np.random.RandomState(seed).randn
     return {
@@ -53,7 +55,9 @@ def loss_and_gradients(
     return float(loss), gradients, hs[len(inputs) - 1]
 
 
-def train(codes: np.ndarray, weights: dict[str, np.ndarray], *, steps: int = STEPS, rate: float = RATE) -> Iterator[float]:
+def train(
+    codes: np.ndarray, weights: dict[str, np.ndarray], *, steps: int = STEPS, rate: float = RATE
+) -> Iterator[float]:
     """Update `weights` in place for ever; yields each update's loss."""
     memory = {name: np.zeros_like(array) for name, array in weights.items()}
     position, state = 0, np.zeros_like(weights["bh"])

@@ -55,7 +55,8 @@ def seconds(work: Callable[[], Any]) -> float:
 def summarize(figures: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Median, least and greatest of each."""
     return {
-        name: {"median": statistics.median(values), "min": min(values), "max": max(values)} for name, values in figures.items()
+        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for name, values in figures.items()
     }
 
 

@@ -1,16 +1,16 @@
 """One stream of sampled characters: the classic size against the NumPy sampler, a GRU of 256 units against a PyTorch loop.
 
-    python benchmarks/sampling.py           about one minute; the second half needs torch (`pip install torch`), else it says so
+python benchmarks/sampling.py           about one minute; the second half needs torch (`pip install torch`), else it says so
 """
 
 import time
 
-import classic_numpy
 import numpy as np
-from measuring import interleaved, ratios, report, summarize
 
+import classic_numpy
 from elman.text.model import TextModel
 from elman.text.sampling import CHUNK
+from measuring import interleaved, ratios, report, summarize
 
 ROUNDS, LENGTH = 7, 32 * CHUNK
 ALPHABET = "".join(chr(33 + code) for code in range(65))

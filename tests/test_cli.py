@@ -19,7 +19,7 @@ from elman.cli import build_parser, main
 from elman.text.model import TextModel
 from elman.text.run import TextRun
 
-SMALL = "--steps 60 --hidden 16 --cell elman --optimizer adamw --batch 2 --unroll 16 --sample-length 40".split()
+SMALL = ["--steps", "60", "--hidden", "16", "--cell", "elman", "--optimizer", "adamw", "--batch", "2", "--unroll", "16", "--sample-length", "40"]
 COMMANDS = ["demo", "train", "train text", "sample", "samples", "evaluate", "report", "hello", "info"]
 PERSIAN = "سلام دنیا، می‌خواهم این متن بی‌آسیب بماند. گل‌ها در باغ‌اند؛ آب روشن است.\n"
 
@@ -27,7 +27,7 @@ PERSIAN = "سلام دنیا، می‌خواهم این متن بی‌آسیب �
 def words(count: int = 700) -> str:
     """Lines of words from a small vocabulary."""
     draw = random.Random(1)
-    vocabulary = "the a cat dog sat on mat and ran to house big small red blue tree sings while rain falls".split()
+    vocabulary = ["the", "a", "cat", "dog", "sat", "on", "mat", "and", "ran", "to", "house", "big", "small", "red", "blue", "tree", "sings", "while", "rain", "falls"]
     return "".join(draw.choice(vocabulary) + (" " if index % 8 else ".\n") for index in range(count))
 
 
@@ -92,7 +92,7 @@ def test_every_line_of_the_log_has_a_kind_and_updates_have_iteration_and_losses(
 def test_sampling_streams_the_text_that_the_library_gives_for_the_same_seed(
     home: Path, environment: dict[str, str]
 ) -> None:
-    result = run(home, environment, *"sample run --prime the --length 300 --seed 4 --temperature 0.8".split())
+    result = run(home, environment, *["sample", "run", "--prime", "the", "--length", "300", "--seed", "4", "--temperature", "0.8"])
     assert result.returncode == 0, result.stderr
     expected = TextModel.load(home / "run").sample("the", length=300, seed=4, temperature=0.8)
     assert result.stdout.decode() == f"the{expected}\n"

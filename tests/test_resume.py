@@ -26,7 +26,7 @@ DEADLINE_SECONDS = 120.0
 # Everything that could come back differently: several streams, both dropouts, the running mean of the weights, samples.
 LONG = (
     f"--steps {STEPS} --checkpoint-every {CHECKPOINT_EVERY} --validate-every 50 --block 3 --hidden 10 --batch 3 --unroll 7 "
-    "--dropout 0.2 --recurrent-dropout 0.1 --average 0.99 --sample-length 30 --seed 5"
+    "--optimizer adamw --dropout 0.2 --recurrent-dropout 0.1 --average 0.99 --sample-length 30 --seed 5"
 ).split()
 
 SHORT: dict[str, Any] = {
