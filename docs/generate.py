@@ -79,7 +79,8 @@ def _help(action: argparse.Action) -> str:
 
 
 def _settings_row(option: Option) -> str:
-    default = "*chosen*" if option.default is None else f"`{str(option.default).lower() if option.kind is bool else option.default}`"
+    value = str(option.default).lower() if option.kind is bool else option.default
+    default = "*chosen*" if option.default is None else f"`{value}`"
     if option.name in ("minutes", "steps", "epochs"):
         default = "none"
     unit = f", in {option.unit}" if option.unit else ""

@@ -19,7 +19,22 @@ from elman.cli import build_parser, main
 from elman.text.model import TextModel
 from elman.text.run import TextRun
 
-SMALL = ["--steps", "60", "--hidden", "16", "--cell", "elman", "--optimizer", "adamw", "--batch", "2", "--unroll", "16", "--sample-length", "40"]
+SMALL = [
+    "--steps",
+    "60",
+    "--hidden",
+    "16",
+    "--cell",
+    "elman",
+    "--optimizer",
+    "adamw",
+    "--batch",
+    "2",
+    "--unroll",
+    "16",
+    "--sample-length",
+    "40",
+]
 COMMANDS = ["demo", "train", "train text", "sample", "samples", "evaluate", "report", "hello", "info"]
 PERSIAN = "سلام دنیا، می‌خواهم این متن بی‌آسیب بماند. گل‌ها در باغ‌اند؛ آب روشن است.\n"
 
@@ -27,7 +42,28 @@ PERSIAN = "سلام دنیا، می‌خواهم این متن بی‌آسیب �
 def words(count: int = 700) -> str:
     """Lines of words from a small vocabulary."""
     draw = random.Random(1)
-    vocabulary = ["the", "a", "cat", "dog", "sat", "on", "mat", "and", "ran", "to", "house", "big", "small", "red", "blue", "tree", "sings", "while", "rain", "falls"]
+    vocabulary = [
+        "the",
+        "a",
+        "cat",
+        "dog",
+        "sat",
+        "on",
+        "mat",
+        "and",
+        "ran",
+        "to",
+        "house",
+        "big",
+        "small",
+        "red",
+        "blue",
+        "tree",
+        "sings",
+        "while",
+        "rain",
+        "falls",
+    ]
     return "".join(draw.choice(vocabulary) + (" " if index % 8 else ".\n") for index in range(count))
 
 
@@ -58,7 +94,15 @@ def test_training_prints_one_object_and_says_everything_else_on_standard_error(
     trained: "subprocess.CompletedProcess[bytes]", home: Path
 ) -> None:
     figures = one_object(trained)
-    assert figures.keys() >= {"run", "bundle", "ending", "updates", "nats_per_character", "bits_per_character", "baselines"}
+    assert figures.keys() >= {
+        "run",
+        "bundle",
+        "ending",
+        "updates",
+        "nats_per_character",
+        "bits_per_character",
+        "baselines",
+    }
     assert figures["ending"] == "finished"
     assert figures["updates"] == 60
     assert figures["nats_per_character"] < figures["baselines"]["uniform"]
@@ -92,7 +136,11 @@ def test_every_line_of_the_log_has_a_kind_and_updates_have_iteration_and_losses(
 def test_sampling_streams_the_text_that_the_library_gives_for_the_same_seed(
     home: Path, environment: dict[str, str]
 ) -> None:
-    result = run(home, environment, *["sample", "run", "--prime", "the", "--length", "300", "--seed", "4", "--temperature", "0.8"])
+    result = run(
+        home,
+        environment,
+        *["sample", "run", "--prime", "the", "--length", "300", "--seed", "4", "--temperature", "0.8"],
+    )
     assert result.returncode == 0, result.stderr
     expected = TextModel.load(home / "run").sample("the", length=300, seed=4, temperature=0.8)
     assert result.stdout.decode() == f"the{expected}\n"
@@ -189,7 +237,9 @@ def test_the_report_is_one_file_that_refers_to_nothing_outside(home: Path, tmp_p
 
 
 @pytest.mark.usefixtures("trained")
-def test_resuming_a_finished_run_gives_its_result_again(home: Path, trained: Any, capsys: Any, monkeypatch: Any) -> None:
+def test_resuming_a_finished_run_gives_its_result_again(
+    home: Path, trained: Any, capsys: Any, monkeypatch: Any
+) -> None:
     monkeypatch.chdir(home)
     assert main(["train", "--resume", "run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == one_object(trained)
@@ -316,7 +366,9 @@ def test_persian_is_trained_on_sampled_and_scored_without_damage(
     assert len(written) == 4 + 60 + 1
     # Also where the terminal's encoding knows no Persian: nothing breaks, and JSON loses nothing.
     narrow = {**environment, "PYTHONIOENCODING": "ascii"}
-    figures = one_object(run(tmp_path, narrow, "sample", "اجرا", "--prime", "سلام", "--length", "60", "--seed", "1", "--json"))
+    figures = one_object(
+        run(tmp_path, narrow, "sample", "اجرا", "--prime", "سلام", "--length", "60", "--seed", "1", "--json")
+    )
     assert "سلام" + figures["samples"][0] + "\n" == written
     shown = run(tmp_path, narrow, "samples", "اجرا")
     assert shown.returncode == 0, shown.stderr

@@ -26,10 +26,10 @@ def head_with_logits(logits: np.ndarray) -> Categorical:
 
 def test_the_loss_is_minus_the_log_of_a_probability_and_the_probabilities_sum_to_one(dtype: str) -> None:
     head = head_of(dtype)
-    hidden = np.random.default_rng(1).standard_normal((5, HIDDEN)).astype(dtype)
+    hidden = jnp.asarray(np.random.default_rng(1).standard_normal((5, HIDDEN)), dtype)
     losses = np.stack([head.loss(hidden, jnp.full(5, target, jnp.int32)) for target in range(VOCAB)], axis=-1)
     assert_close(np.exp(-losses.astype(np.float64)).sum(axis=-1), np.ones(5), TOLERANCE[dtype], "sum")
-    logits = hidden.astype(np.float64) @ np.asarray(head.weight, np.float64) + np.asarray(head.bias, np.float64)
+    logits = np.asarray(hidden, np.float64) @ np.asarray(head.weight, np.float64) + np.asarray(head.bias, np.float64)
     density = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     assert_close(losses, -np.log(density), TOLERANCE[dtype], "loss")
     assert_close(head(hidden), logits, TOLERANCE[dtype], "logits")
@@ -55,7 +55,7 @@ def test_loss_and_gradient_are_finite_at_extreme_logits(size: float, target: int
 
 def test_what_is_drawn_has_the_density() -> None:
     head, draws = head_of("float32"), 40_000
-    hidden = np.random.default_rng(3).standard_normal(HIDDEN).astype(np.float32)
+    hidden = jnp.asarray(np.random.default_rng(3).standard_normal(HIDDEN), jnp.float32)
     uniforms = jnp.asarray(np.random.default_rng(4).random(draws), jnp.float32)
     drawn = draw(jnp.broadcast_to(head(hidden), (draws, VOCAB)), uniforms)
     density = np.exp(-np.asarray(head.loss(jnp.broadcast_to(hidden, (VOCAB, HIDDEN)), jnp.arange(VOCAB)), np.float64))

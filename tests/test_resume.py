@@ -78,7 +78,28 @@ class KillAt(Reporter):
 def words(count: int = 700, seed: int = 1) -> str:
     """Lines of words from a small vocabulary."""
     draw = random.Random(seed)
-    vocabulary = ["the", "a", "cat", "dog", "sat", "on", "mat", "and", "ran", "to", "house", "big", "small", "red", "blue", "tree", "sings", "while", "rain", "falls"]
+    vocabulary = [
+        "the",
+        "a",
+        "cat",
+        "dog",
+        "sat",
+        "on",
+        "mat",
+        "and",
+        "ran",
+        "to",
+        "house",
+        "big",
+        "small",
+        "red",
+        "blue",
+        "tree",
+        "sings",
+        "while",
+        "rain",
+        "falls",
+    ]
     return "".join(draw.choice(vocabulary) + (" " if index % 8 else ".\n") for index in range(count))
 
 
@@ -115,7 +136,7 @@ def test_a_run_killed_at_random_moments_and_resumed_equals_an_undisturbed_one(
     for _ in range(3):
         goal = updates_done(path) + random.randint(1, 90)
         process = start(arguments, environment)
-        wait_until(lambda goal=goal: updates_done(path) >= goal, process)  # type: ignore[misc]
+        wait_until(lambda goal=goal: updates_done(path) >= goal, process)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
@@ -163,7 +184,13 @@ def test_a_run_with_given_weights_killed_before_its_first_checkpoint_starts_from
 ) -> None:
     settings = {**SHORT, "cell": "elman", "steps": 5}
     vocab, hidden, draw = len(set(words())), settings["hidden"], np.random.default_rng(0)
-    shapes = {"wxh": (hidden, vocab), "whh": (hidden, hidden), "why": (vocab, hidden), "bh": (hidden, 1), "by": (vocab, 1)}
+    shapes = {
+        "wxh": (hidden, vocab),
+        "whh": (hidden, hidden),
+        "why": (vocab, hidden),
+        "bh": (hidden, 1),
+        "by": (vocab, 1),
+    }
     np.savez(tmp_path / "init.npz", **{name: draw.normal(size=shape) for name, shape in shapes.items()})  # type: ignore[arg-type]
     whole = train_text(text, run=tmp_path / "whole", init=tmp_path / "init.npz", **settings)
     broken = train_text(text, run=tmp_path / "broken", init=tmp_path / "init.npz", **settings)

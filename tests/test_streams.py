@@ -177,17 +177,16 @@ def test_readers_restart_at_different_random_places() -> None:
 def test_the_next_symbol_is_what_the_first_reader_reads_next(unroll: int, extra: int, updates: int) -> None:
     streams = streams_of(unroll + 2 + extra, batch=2, unroll=unroll)
     streams.take(0, updates, updates)
-    symbol, fresh = streams.next_symbol()
+    symbol, fresh = streams.next_symbol(updates)
     following = streams.take(updates, 1, 1)
     assert symbol == following.symbols[0, 0, 0]
     assert fresh == following.fresh[0, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="next_symbol does not look at the stream's length")
 def test_the_next_symbol_is_fresh_where_the_streams_length_is_up() -> None:
     streams = streams_of(100, batch=1, unroll=5, stream_length=5)
     streams.take(0, 1, 1)
-    symbol, fresh = streams.next_symbol()
+    symbol, fresh = streams.next_symbol(1)
     following = streams.take(1, 1, 1)
     assert (symbol, fresh) == (following.symbols[0, 0, 0], following.fresh[0, 0])
 

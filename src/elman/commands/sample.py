@@ -29,8 +29,10 @@ def run(parsed: argparse.Namespace) -> int:
             for number, text in enumerate(texts, 1):
                 write_text(f"--- {number} ---\n{_shown(parsed.prime + text)}\n")
         return 0
-    write_text(_shown(parsed.prime))
-    for piece in model.stream(parsed.prime, length=parsed.length, seed=parsed.seed, **options):
+    pieces = model.stream(parsed.prime, length=parsed.length, seed=parsed.seed, **options)
+    first = next(pieces, "")  # whatever is wrong with the options shows here, before anything is written
+    write_text(_shown(parsed.prime + first))
+    for piece in pieces:
         write_text(_shown(piece))
     write_text("\n")
     return 0

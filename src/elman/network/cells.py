@@ -282,7 +282,7 @@ def initial_weights(
 
 @jax.custom_jvp
 def tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """tanh, for float32 as a quotient of two polynomials within 3 units in the last place.
+    """tanh, for float32 as a quotient of two polynomials, within 6 units in the last place (XLA's own: 5).
 
     XLA's own tanh stops being vectorized where it is fused with slices of a packed array, which is what a gate is: on two AVX-512
     cores the forward step of a GRU (hidden 256, batch 32) took 348 microseconds with it and 135 with this one
@@ -306,7 +306,7 @@ def sigmoid(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return 0.5 * tanh(0.5 * x) + 0.5
 
 
-# Beyond this float32's tanh is 1 to the last place.
+# Beyond this the quotient is 1 to within 4 units in the last place and is not evaluated: it would grow.
 _TANH_LIMIT = 7.90531110763549805
 _TANH_NUMERATOR = (
     -2.76076847742355e-16,

@@ -92,6 +92,7 @@ class TextModel:
         """`count` texts that go on from the same `prime`, drawn side by side."""
         if count < 1:
             raise ConfigError(f"samples = {count!r} is out of range: an integer of at least 1")
+        _check_length(length)
         options, stop = _split_stop(options)
         codes = self._prime(prime, options.pop("unknown", "skip"))
         settings = SamplingSettings.from_options(**options)
@@ -112,28 +113,35 @@ class TextModel:
 
         Raises: `ConfigError` for an unknown option or impossible value; `DataError` for an unknown character with unknown="error".
         """
+        _check_length(length)
         options, stop = _split_stop(options)
         codes = self._prime(prime, options.pop("unknown", "skip"))
         settings = SamplingSettings.from_options(**options)
-        if length < 1:
-            raise ConfigError(f"length = {length!r} is out of range: an integer of at least 1")
+        pieces = sample_symbols(self.network, codes, length, settings=settings, seed=_seed(seed))
+        return self._decoded(pieces, stop)
+
+    def _decoded(self, pieces: Iterator[np.ndarray], stop: tuple[str, ...]) -> Iterator[str]:
+        """The text of `pieces` as far as it is certain, up to the first stop string."""
         decoder, held = self.vocabulary.decoder(), ""
         keep = max((len(text) for text in stop), default=1) - 1
-        with precision(self.config.training.dtype):
-            pieces = sample_symbols(self.network, codes, length, settings=settings, seed=_seed(seed))
-            for piece in pieces:
-                held += decoder.feed_all(piece)
-                cut = _before_stop(held, stop)
-                if cut != held:
-                    yield cut
-                    return
-                # The tail may be the beginning of a stop string: it waits for what follows.
-                ready, held = (held[:-keep], held[-keep:]) if keep else (held, "")
-                if ready:
-                    yield ready
+        while (piece := self._next(pieces)) is not None:
+            held += decoder.feed_all(piece)
+            cut = _before_stop(held, stop)
+            if cut != held:
+                yield cut
+                return
+            # The tail may be the beginning of a stop string: it waits for what follows.
+            ready, held = (held[:-keep], held[-keep:]) if keep else (held, "")
+            if ready:
+                yield ready
         held = _before_stop(held + decoder.finish(), stop)
         if held:
             yield held
+
+    def _next(self, pieces: Iterator[np.ndarray]) -> np.ndarray | None:
+        """The next piece, computed in the model's precision, which the caller's own code never runs in."""
+        with precision(self.config.training.dtype):
+            return next(pieces, None)
 
     def evaluate(self, text: str) -> dict[str, float]:
         """How well the model predicts `text`: nats and bits per character, the first character not counted.
@@ -144,11 +152,12 @@ class TextModel:
 
     def evaluate_codes(self, codes: np.ndarray, context: np.ndarray | None = None) -> dict[str, float]:
         """`evaluate` for codes of the model's own vocabulary, after `context`."""
-        if len(codes) < (1 if context is not None and len(context) else 2):
+        scored = len(codes) - (0 if context is not None and len(context) else 1)
+        if scored < 1:
             raise DataError(f"a text of {len(codes)} symbols is too short to be scored: give at least 2")
         with precision(self.config.training.dtype):
             nats = nats_per_symbol(self.network, codes, context)
-        return {"nats_per_character": nats, "bits_per_character": nats / math.log(2), "characters": len(codes)}
+        return {"nats_per_character": nats, "bits_per_character": nats / math.log(2), "characters": scored}
 
     def _prime(self, prime: str, unknown: str) -> np.ndarray:
         """The codes of `prime`; where nothing is left of it, those of a newline, or of the first symbol there is."""
@@ -181,6 +190,11 @@ def network_shape(config: Config, vocab_size: int, source: str) -> Network:
         return jax.eval_shape(lambda: new_network(config, vocab_size, 0))
     except (OverflowError, TypeError, ValueError, MemoryError) as error:
         raise BundleError(f"{source} calls for a network that cannot be: {error}") from None
+
+
+def _check_length(length: int) -> None:
+    if length < 1:
+        raise ConfigError(f"length = {length!r} is out of range: an integer of at least 1")
 
 
 def _split_stop(options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -6,6 +6,7 @@ how many symbols are computed in one call, nor on whether they are printed as th
 """
 
 import functools
+import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,8 +67,10 @@ def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
     """The symbol at which the cumulative softmax of `logits` [..., vocab] passes `uniform` [...], as NumPy's `choice` draws."""
     weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
     cumulative = _cumulative(weights)
-    below = cumulative <= uniform[..., None] * cumulative[..., -1:]
-    return jnp.minimum(below.sum(axis=-1, dtype=jnp.int32), logits.shape[-1] - 1)
+    total = cumulative[..., -1:]
+    # The second condition holds where rounding lifts the product to the total: what is excluded is never drawn.
+    below = (cumulative <= uniform[..., None] * total) & (cumulative < total)
+    return below.sum(axis=-1, dtype=jnp.int32)
 
 
 def adjusted(logits: jax.Array, recent: jax.Array, settings: SamplingSettings) -> jax.Array:
@@ -186,6 +189,6 @@ def _cumulative(weights: jax.Array) -> jax.Array:
 
 
 def _check_range(name: str, value: float, minimum: float, maximum: float) -> None:
-    kind = "an integer" if name == "top_k" else "a number"
-    if not isinstance(value, int | float) or not minimum <= value <= maximum:
+    kind, type_ = ("an integer", numbers.Integral) if name == "top_k" else ("a number", numbers.Real)
+    if isinstance(value, bool) or not isinstance(value, type_) or not minimum <= value <= maximum:
         raise ConfigError(f"{name} = {value!r} is out of range: {kind} from {minimum:g} to {maximum:g}")

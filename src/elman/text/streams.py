@@ -64,23 +64,28 @@ class Streams:
         symbols = self.codes[starts[:, None, :] + np.arange(self.unroll + 1)[None, :, None]]
         return Windows(symbols, fresh)
 
-    def next_symbol(self) -> tuple[int, bool]:
-        """What the first reader reads next, and whether it starts afresh there."""
-        position = int(self.positions[0])
-        wraps = position + self.unroll + 1 >= len(self.codes)
-        return int(self.codes[0 if wraps else position]), wraps
+    def next_symbol(self, update: int) -> tuple[int, bool]:
+        """What the first reader reads in `update`, the next one, and whether it starts afresh there."""
+        position, _, fresh = self._begin(0, update, int(self.positions[0]), int(self.ages[0]))
+        return int(self.codes[position]), fresh
+
+    def _begin(self, reader: int, update: int, position: int, age: int) -> tuple[int, int, bool]:
+        """Where a reader that stands at `position` reads in `update`, its age there, and whether its state is fresh."""
+        room = len(self.codes) - self.unroll - 1
+        if position >= room:
+            return 0, 0, True
+        if self.stream_length and age >= self.stream_length:
+            if self.restart == "random":
+                position = int(np.random.default_rng([self.seed, update, reader]).integers(room))
+            return position, 0, True
+        return position, age, False
 
     def _walk(self, reader: int, update: int, count: int, starts: np.ndarray, fresh: np.ndarray) -> None:
         """Fill one reader's columns, stretch by stretch; a stretch ends where the text or the stream's length does."""
         position, age, done = int(self.positions[reader]), int(self.ages[reader]), 0
         room = len(self.codes) - self.unroll - 1
         while done < count:
-            if position >= room:
-                position, age, fresh[done] = 0, 0, True
-            elif self.stream_length and age >= self.stream_length:
-                age, fresh[done] = 0, True
-                if self.restart == "random":
-                    position = int(np.random.default_rng([self.seed, update + done, reader]).integers(room))
+            position, age, fresh[done] = self._begin(reader, update + done, position, age)
             stretch = min(count - done, -(-(room - position) // self.unroll))
             if self.stream_length:
                 stretch = min(stretch, -(-(self.stream_length - age) // self.unroll))

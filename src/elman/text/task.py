@@ -69,7 +69,7 @@ class TextTask:
 
     def sample(self, network: Network, carry: jax.Array, iteration: int) -> str:
         """A sample from the first stream's state and next symbol, as the classic program takes it."""
-        symbol, fresh = self.streams.next_symbol()
+        symbol, fresh = self.streams.next_symbol(iteration)
         state = carry[:, 0] * 0 if fresh else carry[:, 0]
         pieces = sample_symbols(
             network,

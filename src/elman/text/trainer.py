@@ -205,7 +205,8 @@ def with_classic_weights(network: Network, path: Path) -> Network:
     Raises: `DataError` for a file that is none, lacks an array, or holds one of another shape.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, for NumPy leaves a file that it cannot read open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(

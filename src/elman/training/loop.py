@@ -231,6 +231,8 @@ class Trainer:
         finite = np.isfinite(losses) & np.isfinite(norms)
         finite[-1] &= bool(sound)  # the last step's weights: no loss has met them yet
         if not finite.all():
+            known = losses[: int(np.argmin(finite)) + 1]
+            position.last_loss = next((float(loss) for loss in known[::-1] if np.isfinite(loss)), position.last_loss)
             self._recover(log, first + int(np.argmin(finite)))
             return
         seconds = self.clock() - began
@@ -410,9 +412,10 @@ class Trainer:
         last_loss, rate_scale = self.position.last_loss, self.position.rate_scale / 2
         if recoveries > MAX_RECOVERIES:
             finite = "none was finite" if last_loss is None else f"the last finite loss was {last_loss:.4g}"
+            clip = "a smaller --clip-norm" if self.settings.clip_norm else "--clip-norm 1"
             raise TrainingError(
                 f"the loss stopped being finite at update {iteration}, after {MAX_RECOVERIES} attempts with smaller learning rates "
-                f"({finite}): try a smaller --learning-rate than {self.settings.learning_rate:g}, or a smaller --clip-norm"
+                f"({finite}): try a smaller --learning-rate than {self.settings.learning_rate:g}, or {clip}"
             )
         self._restore(log)
         self.position.recoveries, self.position.rate_scale, self.position.elapsed = recoveries, rate_scale, elapsed
