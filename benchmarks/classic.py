@@ -49,12 +49,12 @@ def block_updates_per_second() -> float:
         run = Run.create(Path(folder) / "run", {})
         trainer = Trainer(task, network, config.training, run, reporter=Reporter())
         batches, size = task.take(0, trainer.block_size, trainer.block_size), trainer.block_size
-        numbers, state = np.asarray([0.0, 0.0, 1.0]), trainer.state
-        state, losses, _ = trainer.block(state, batches, np.int32(size), np.int32(0), numbers)
+        numbers, state = (np.zeros(trainer.block_size), np.float64(1.0)), trainer.state
+        state, losses, *_ = trainer.block(state, batches, np.int32(size), np.int32(0), numbers)
         jax.block_until_ready(losses)
         began = time.perf_counter()
         for _ in range(20):
-            state, losses, _ = trainer.block(state, batches, np.int32(size), np.int32(0), numbers)
+            state, losses, *_ = trainer.block(state, batches, np.int32(size), np.int32(0), numbers)
         jax.block_until_ready(losses)
         return 20 * size / (time.perf_counter() - began)
 

@@ -18,7 +18,7 @@ ALPHABET = "".join(chr(33 + code) for code in range(65))
 
 def elman_rate(model: TextModel) -> float:
     """Characters per second of `TextModel.stream`, decoding included, after one call that compiles."""
-    for _ in model.stream("A", length=CHUNK, seed=0):
+    for _ in model.stream("A", length=LENGTH, seed=0):
         pass
     began = time.perf_counter()
     written = sum(len(piece) for piece in model.stream("A", length=LENGTH, seed=1))

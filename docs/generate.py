@@ -1,6 +1,6 @@
 """Writes `docs/settings.md` and `docs/commands.md` from the table of settings and the parser. `make fix` runs it, a test compares.
 
-    python docs/generate.py            write both
+python docs/generate.py            write both
 """
 
 import argparse

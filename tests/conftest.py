@@ -1,5 +1,6 @@
 """Settings for the whole suite, and what every test may ask for."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,8 +32,11 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled programs of this session, shared by its tests so that the processes they start compile each program once."""
-    return tmp_path_factory.mktemp("compiled")
+    """Compiled programs of this session, shared by its tests, its workers and the processes they start: each is compiled once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "compiled"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -193,16 +193,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "scoring a bundle on nothing": (["evaluate", "run/best.safetensors"], ["name a text"]),
 }
 
-# Defects of `TextModel.samples` and `_seed` in elman.text.model; a fix there makes these cases fail here: then take them out.
-KNOWN_DEFECTS = {"length 0 of several", "seed -1"}
-
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
-    [
-        pytest.param(*case, id=name, marks=[pytest.mark.xfail] if name in KNOWN_DEFECTS else [])
-        for name, case in CASES.items()
-    ],
+    [pytest.param(*case, id=name) for name, case in CASES.items()],
 )
 def test_a_slip_gives_one_line_with_value_and_remedy_and_leaves_everything_as_it_was(
     arguments: list[str], parts: list[str], home: Path, capsys: Any

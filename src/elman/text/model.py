@@ -210,4 +210,8 @@ def _before_stop(text: str, stop: tuple[str, ...]) -> str:
 
 
 def _seed(seed: int | None) -> int:
-    return int(np.random.default_rng().integers(2**32)) if seed is None else seed
+    if seed is None:
+        return int(np.random.default_rng().integers(2**32))
+    if seed < 0:
+        raise ConfigError(f"seed = {seed!r} is out of range: an integer of at least 0")
+    return seed

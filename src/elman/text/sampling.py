@@ -5,6 +5,7 @@ drawn outside the compiled loop, one per symbol, so that a text depends on the s
 how many symbols are computed in one call, nor on whether they are printed as they come.
 """
 
+import dataclasses
 import functools
 import numbers
 from collections.abc import Iterator
@@ -16,10 +17,16 @@ import numpy as np
 
 from elman.config import suggestion
 from elman.errors import ConfigError
-from elman.network import Network
+from elman.network import GRU, AbstractCell, Categorical, Elman, Network
 
 RECENT = 64
 """Symbols to which the repetition penalty looks back."""
+
+LANES = 16
+"""Numbers in the widest vector of a CPU, in float32."""
+
+UNROLLED_VOCABULARY = 128
+"""Up to here the cumulative sum is written out."""
 
 CHUNK, LONG_CHUNK = 256, 2048
 """Symbols computed in one compiled call: few at first, so that something is soon seen, many where many are left."""
@@ -63,20 +70,31 @@ class SamplingSettings:
         return cls(**options)  # type: ignore[arg-type]
 
 
-def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
-    """The symbol at which the cumulative softmax of `logits` [..., vocab] passes `uniform` [...], as NumPy's `choice` draws."""
-    weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
-    cumulative = _cumulative(weights)
-    total = cumulative[..., -1:]
-    # The second condition holds where rounding lifts the product to the total: what is excluded is never drawn.
-    below = (cumulative <= uniform[..., None] * total) & (cumulative < total)
-    return below.sum(axis=-1, dtype=jnp.int32)
+def draw(logits: jax.Array, uniform: jax.Array, *, bounded: bool = False) -> jax.Array:
+    """The symbol at which the cumulative softmax of `logits` [..., vocab] passes `uniform` [...], as NumPy's `choice` draws.
+
+    bounded: no logit is so far from 0 that its exponential leaves float32 (`_bounded`), so that no maximum need be taken off.
+
+    A small vocabulary is summed symbol by symbol: XLA makes one loop of that, where a cumulative sum, a comparison and a count are
+    five, and for one stream it is the number of loops that a step costs. `benchmarks/sampling.py` is the measure.
+    """
+    weights = jnp.exp(logits if bounded else logits - logits.max(axis=-1, keepdims=True))
+    # Rounding must not lift the product below to the total: behind that lies only what is excluded.
+    uniform = jnp.minimum(uniform, 1 - jnp.finfo(weights.dtype).eps)
+    if weights.shape[-1] > UNROLLED_VOCABULARY:
+        cumulative = jnp.cumsum(weights, axis=-1)
+        return (cumulative <= uniform[..., None] * cumulative[..., -1:]).sum(axis=-1, dtype=jnp.int32)
+    sums = [weights[..., 0]]
+    for symbol in range(1, weights.shape[-1]):
+        sums.append(sums[-1] + weights[..., symbol])
+    threshold = uniform * sums[-1]
+    return sum(((value <= threshold).astype(jnp.int32) for value in sums), start=jnp.zeros((), jnp.int32))
 
 
-def adjusted(logits: jax.Array, recent: jax.Array, settings: SamplingSettings) -> jax.Array:
+def adjusted(logits: jax.Array, recent: jax.Array | None, settings: SamplingSettings) -> jax.Array:
     """The logits from which `settings` draws; what it excludes is minus infinity. recent: the last symbols, -1 for none."""
     vocab = logits.shape[-1]
-    if settings.repetition_penalty != 1.0:
+    if recent is not None:
         seen = (recent[..., None] == jnp.arange(vocab)).any(axis=-2)
         penalty = settings.repetition_penalty
         logits = jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
@@ -100,33 +118,74 @@ def adjusted(logits: jax.Array, recent: jax.Array, settings: SamplingSettings) -
     return logits
 
 
-@functools.partial(jax.jit, static_argnames="settings")
+@functools.partial(
+    jax.jit, static_argnames=("settings", "bounded"), compiler_options={"xla_cpu_prefer_vector_width": 512}
+)
 def sample_chunk(
     network: Network,
     carry: jax.Array,
     symbol: jax.Array,
-    recent: jax.Array,
+    recent: jax.Array | None,
     uniforms: jax.Array,
     settings: SamplingSettings,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    bounded: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Draw `len(uniforms)` symbols.
 
-    carry: [layers, *batch, carry]; symbol: [*batch], the last one, which the network has not read yet; recent: [*batch, 64];
-    uniforms: [time, *batch]. Returns the symbols [time, *batch], and carry, symbol and recent behind them.
+    carry: [layers, *batch, carry]; symbol: [*batch], the last one, which the network has not read yet; recent: [*batch, 64], or
+    None without a repetition penalty; uniforms: [time, *batch]. Returns the symbols [time, *batch], and carry, symbol and recent.
     """
-    penalized = settings.repetition_penalty != 1.0
+    wide, vocab = _widened(network), network.head.bias.shape[0]
 
     def step(state: tuple, uniform: jax.Array) -> tuple[tuple, jax.Array]:
-        carry, symbol, recent = state
-        hidden, carry = network.step(symbol, carry)
-        logits = adjusted(network.head(hidden), recent, settings)
-        symbol = draw(logits, uniform)
-        if penalized:
+        carries, symbol, recent = state
+        hidden, carries = wide.step(symbol, carries)
+        logits = adjusted(wide.head(hidden)[..., :vocab], recent, settings)
+        symbol = draw(logits, uniform, bounded=bounded)
+        if recent is not None:
             recent = jnp.concatenate([recent[..., 1:], symbol[..., None]], axis=-1)
-        return (carry, symbol, recent), symbol
+        return (carries, symbol, recent), symbol
 
-    (carry, symbol, recent), symbols = jax.lax.scan(step, (carry, symbol, recent), uniforms)
-    return symbols, carry, symbol, recent
+    carries = tuple(_resized(carry, network, wide))
+    (carries, symbol, recent), symbols = jax.lax.scan(step, (carries, symbol, recent), uniforms)
+    return symbols, _resized(jnp.stack(carries), wide, network), symbol, recent
+
+
+def _widened(network: Network) -> Network:
+    """The same network with units and outputs added, up to a multiple of 16, that stay at 0: whole vectors are multiplied sooner.
+
+    Exact: a unit whose weights are all 0 has the state 0 in every cell and weighs nothing in the head.
+    """
+    if network.normalizations is not None:
+        return network  # its mean and variance would count the added units
+
+    def padded(array: jax.Array, *axes: int) -> jax.Array:
+        return jnp.pad(array, [(0, -array.shape[axis] % LANES if axis in axes else 0) for axis in range(array.ndim)])
+
+    def gates(array: jax.Array, cell: AbstractCell, *axes: int) -> jax.Array:
+        blocks = array.reshape(*array.shape[:-1], cell.gate_blocks, cell.hidden_size)
+        return padded(blocks, *axes, blocks.ndim - 1).reshape(*padded(array, *axes).shape[:-1], -1)
+
+    cells = []
+    for layer, cell in enumerate(network.cells):
+        changes = {
+            "weight_inputs": gates(cell.weight_inputs, cell, *(() if layer == 0 else (0,))),
+            "weight_hidden": gates(cell.weight_hidden, cell, 0),
+            "bias": gates(cell.bias, cell),
+        }
+        if isinstance(cell, GRU):
+            changes["bias_candidate"] = padded(cell.bias_candidate, 0)
+        cells.append(dataclasses.replace(cell, **changes))
+    head = Categorical(padded(network.head.weight, 0, 1), padded(network.head.bias, 0))
+    return dataclasses.replace(network, cells=tuple(cells), head=head)
+
+
+def _resized(carry: jax.Array, old: Network, new: Network) -> jax.Array:
+    """A carry of `old` as one of `new`: units are added or cut off behind each part."""
+    cell, size = old.cells[0], new.cells[0].hidden_size
+    parts = carry.reshape(*carry.shape[:-1], cell.carry_blocks, cell.hidden_size)[..., :size]
+    grown = jnp.pad(parts, [(0, 0)] * (parts.ndim - 1) + [(0, size - parts.shape[-1])])
+    return grown.reshape(*carry.shape[:-1], -1)
 
 
 def sample_symbols(
@@ -151,15 +210,18 @@ def sample_symbols(
     dtype = carry.dtype
     carry = jnp.broadcast_to(jnp.expand_dims(carry, 1) if batch else carry, (carry.shape[0], *batch, carry.shape[-1]))
     symbol = jnp.full(batch, int(prime[-1]), jnp.int32)
-    tail = prime[-RECENT:].astype(np.int32)
-    recent = jnp.broadcast_to(jnp.asarray(np.pad(tail, (RECENT - len(tail), 0), constant_values=-1)), (*batch, RECENT))
+    recent = None
+    if settings.repetition_penalty != 1.0:
+        tail = prime[-RECENT:].astype(np.int32)
+        recent = jnp.broadcast_to(np.pad(tail, (RECENT - len(tail), 0), constant_values=-1), (*batch, RECENT))
+    bounded = settings == SamplingSettings() and _bounded(network)
     generator = np.random.default_rng(seed)
     made = 0
     while made < length:
         # Two sizes, so that two programs are enough for every length; what is too much of the last call is cut off.
-        size = LONG_CHUNK if made and length - made >= LONG_CHUNK else CHUNK
+        size = LONG_CHUNK if made and length - made > LONG_CHUNK // 2 else CHUNK
         uniforms = jnp.asarray(generator.random((size, *batch), np.dtype(dtype)))
-        symbols, carry, symbol, recent = sample_chunk(network, carry, symbol, recent, uniforms, settings)
+        symbols, carry, symbol, recent = sample_chunk(network, carry, symbol, recent, uniforms, settings, bounded)
         yield np.asarray(symbols)[: length - made]
         made += size
 
@@ -180,12 +242,13 @@ def _read_piece(network: Network, carry: jax.Array, symbols: jax.Array) -> jax.A
     return network(symbols, carry)[1]
 
 
-def _cumulative(weights: jax.Array) -> jax.Array:
-    """Running sum over the last axis; for few symbols as a product with a triangle, which a CPU does several times sooner."""
-    vocab = weights.shape[-1]
-    if vocab > 512:
-        return jnp.cumsum(weights, axis=-1)
-    return weights @ jnp.triu(jnp.ones((vocab, vocab), weights.dtype))
+def _bounded(network: Network) -> bool:
+    """Whether every logit lies within ±80, whatever the text: states of tanh and gated cells lie within ±1."""
+    squashed = all(not isinstance(cell, Elman) or cell.activation == "tanh" for cell in network.cells)
+    if not squashed or network.normalizations is not None or (network.residual and len(network.cells) > 1):
+        return False
+    weight, bias = np.asarray(network.head.weight), np.asarray(network.head.bias)
+    return bool((np.abs(weight).sum(axis=0) + np.abs(bias)).max() < 80.0)
 
 
 def _check_range(name: str, value: float, minimum: float, maximum: float) -> None:

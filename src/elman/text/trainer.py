@@ -247,7 +247,7 @@ def cached_baselines(ready: Prepared) -> dict[str, Any]:
     """The n-gram scores of the held-out part, computed once for each text and split and kept beside its codes."""
     if len(ready.held_out) == 0:
         return {"uniform": math.log(ready.encoded.vocabulary.size)}
-    name = f"{ready.encoded.digest[:32]}-{len(ready.training)}.baselines.json"
+    name = f"{ready.encoded.digest[:32]}-{len(ready.training)}.kneser-ney.json"
     path = default_cache_folder() / name
     try:
         cached = json.loads(path.read_bytes())

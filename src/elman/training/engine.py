@@ -21,5 +21,9 @@ def use_compilation_cache(folder: Path | None = None) -> None:
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Inside, JAX computes in `dtype`: float64 exists only where it is asked for."""
-    with jax.enable_x64(dtype == "float64"):
+    wide = dtype == "float64"
+    if wide == jax.config.read("jax_enable_x64"):
+        yield  # entering a context that changes nothing would still cost every call inside it its quick path
+        return
+    with jax.enable_x64(wide):
         yield
