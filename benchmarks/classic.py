@@ -75,7 +75,7 @@ def free_running_difference(updates: int = 1000) -> dict[str, list[float]]:
     """Relative differences of the losses in float64, from the same starting weights, each program on its own weights.
 
     "elman": ours against the NumPy program. "one bit": the NumPy program against itself with the recurrent weights moved by
-    their last bit. Where the second grows as the first does, it is the program that multiplies rounding, not the arithmetic that differs.
+    their last bit. Where the second grows as the first does, it is the program that multiplies rounding.
     """
     codes = open_text([TEXT], Config().text).codes
     weights = classic_numpy.initial_weights(65)

@@ -40,27 +40,24 @@ def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(
-    tmp_path_factory: pytest.TempPathFactory, compiled_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def own_cache(tmp_path_factory: pytest.TempPathFactory, compiled_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's cache folder is an empty one of the test's own, also for processes that the test starts.
 
-    Only what is compiled is shared within the session. JAX's own setting is put back, should the test have changed it.
+    Only what is compiled is shared within the session, by processes and by the tests themselves.
     """
     folder = tmp_path_factory.mktemp("cache")
     (folder / "elman").mkdir()
     (folder / "elman" / "compiled").symlink_to(compiled_cache, target_is_directory=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    names = (
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-    before = {name: getattr(jax.config, name) for name in names}
-    yield folder
-    for name, value in before.items():
+    settings = {
+        "jax_compilation_cache_dir": str(compiled_cache),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    for name, value in settings.items():
         if getattr(jax.config, name) != value:
             jax.config.update(name, value)
+    return folder
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """The preset `min-char-rnn` is the classic program (lecture L9), update for update, in float64.
 
-Left to themselves, no two implementations stay together for long, for the program multiplies rounding errors: recurrent weights moved by
-their last bit change the NumPy program's own losses by more than 1e-9 within six to twenty updates, and altogether within some hundred. So a thousand
-updates are compared one by one, each from the program's own weights, and the free run for as long as rounding allows.
+Left to themselves, no two implementations stay together for long, for the program multiplies rounding errors: recurrent weights
+moved by their last bit change the NumPy program's own losses by more than 1e-9 within six to twenty updates, and altogether within
+some hundred. So a thousand updates are compared one by one, each from the program's own weights, and the free run for as long as
+rounding allows.
 """
 
 import sys

@@ -9,10 +9,12 @@ from rich.text import Text
 
 from elman.commands.output import console, print_json
 from elman.text.hello import WORD, Walk, walk
+from elman.training.engine import use_compilation_cache
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Show the walk."""
+    use_compilation_cache()
     result = walk(parsed.hidden, parsed.seed)
     if parsed.json:
         print_json(result.to_dict())

@@ -70,7 +70,7 @@ def walk(hidden: int = 3, seed: int = 0) -> Walk:
     codes = jnp.asarray(model.vocabulary.encode(WORD).astype(np.int32))
     network = model.network
     characters = "".join(str(symbol) for symbol in model.vocabulary.symbols)
-    loss, gradient = jax.value_and_grad(_loss)(network, codes)
+    loss, gradient = _value_and_slope(network, codes)
     updated = _descend(network, gradient)
     losses, spelled = [float(loss)], [(0, _spell(network, model))]
     trained, count = updated, 1
@@ -94,7 +94,7 @@ def walk(hidden: int = 3, seed: int = 0) -> Walk:
         contributions=contributions(network, codes),
         learning_rate=LEARNING_RATE,
         updated=_lists(updated),
-        loss_after=float(_loss(updated, codes)),
+        loss_after=float(_value_and_slope(updated, codes)[0]),
         losses=losses,
         spelled=spelled,
     )
@@ -115,7 +115,7 @@ def contributions(network: Network, codes: jax.Array) -> list[list[list[float]]]
             total = total + network.head.loss(carry, codes[step + 1])
         return total
 
-    return np.asarray(jax.grad(loss_of)(copies), float).tolist()
+    return np.asarray(jax.jit(jax.grad(loss_of))(copies), float).tolist()
 
 
 def _loss(network: Network, codes: jax.Array) -> jax.Array:
@@ -140,22 +140,28 @@ def _spell(network: Network, model: TextModel) -> str:
 
 def _steps(network: Network, codes: jax.Array, characters: str) -> list[Step]:
     """The forward pass, one step at a time."""
-    cell, carry, steps = network.cells[0], network.cells[0].initial_carry(), []
-    for code, target in itertools.pairwise(codes):
-        hidden, carry = cell(code, carry)
-        logits = network.head(hidden)
+    carry, steps = network.cells[0].initial_carry(), []
+    for code, target in itertools.pairwise(codes.tolist()):
+        hidden, carry, logits, probabilities, loss = _step(network, code, carry, target)
         steps.append(
             Step(
-                character=characters[int(code)],
-                target=characters[int(target)],
-                one_hot=np.eye(len(characters))[int(code)].tolist(),
+                character=characters[code],
+                target=characters[target],
+                one_hot=np.eye(len(characters))[code].tolist(),
                 hidden=np.asarray(hidden, float).tolist(),
                 logits=np.asarray(logits, float).tolist(),
-                probabilities=np.asarray(jax.nn.softmax(logits), float).tolist(),
-                loss=float(network.head.loss(hidden, target)),
+                probabilities=np.asarray(probabilities, float).tolist(),
+                loss=float(loss),
             )
         )
     return steps
+
+
+@jax.jit
+def _step(network: Network, code: jax.Array, carry: jax.Array, target: jax.Array) -> tuple[jax.Array, ...]:
+    hidden, carry = network.cells[0](code, carry)
+    logits = network.head(hidden)
+    return hidden, carry, logits, jax.nn.softmax(logits), network.head.loss(hidden, target)
 
 
 def _lists(network: Network) -> dict[str, list]:

@@ -1,5 +1,6 @@
 """A trained character model: one file, from which one samples, scores text and goes on."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -179,7 +180,8 @@ def new_network(config: Config, vocab_size: int, seed: int) -> Network:
     """A network with starting weights for `config` over `vocab_size` symbols."""
     dtype = jnp.dtype(config.training.dtype)
     with precision(config.training.dtype):
-        return Network.create(config.network, vocab_size, vocab_size, key=jax.random.key(seed), dtype=dtype)
+        create = functools.partial(Network.create, config.network, vocab_size, vocab_size, dtype=dtype)
+        return jax.jit(create)(key=jax.random.key(seed))  # compiled as one program, which the next start finds ready
 
 
 def network_shape(config: Config, vocab_size: int, source: str) -> Network:
