@@ -284,9 +284,9 @@ def initial_weights(
 def tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """tanh, for float32 as a quotient of two polynomials, within 6 units in the last place (XLA's own: 5).
 
-    XLA's own tanh stops being vectorized where it is fused with slices of a packed array, which is what a gate is: on two AVX-512
-    cores the forward step of a GRU (hidden 256, batch 32) took 348 microseconds with it and 135 with this one
-    (JAX 0.10.2, 2026-11-23, `benchmarks/recurrence.py`). Coefficients: the minimax fit that Eigen and XLA use for float32.
+    XLA's own tanh stops being vectorized where it is fused with slices of a packed array, which is what a gate is: with it the
+    forward step of a GRU (hidden 256, batch 32, two AVX-512 cores) took 2.2 times as long (`benchmarks/recurrence.py`, 2026-11-24).
+    Coefficients: the minimax fit that Eigen and XLA use for float32.
     """
     if x.dtype != jnp.float32:
         return jnp.tanh(x)

@@ -78,6 +78,7 @@ def train_text(
 
     Raises: `ConfigError`, `DataError`, `RunError`, `TrainingError`.
     """
+    reporter = reporter or Reporter()
     chosen = {**(preset_settings(preset) if preset else {}), **settings}
     if any(settings.get(budget) is not None for budget in ("minutes", "steps", "epochs")):
         chosen |= {budget: settings.get(budget) for budget in ("minutes", "steps", "epochs")}
@@ -88,7 +89,7 @@ def train_text(
         )
     run_path = Path(run) if run is not None else default_run_path(_run_name(inputs, preset))
     with _with_standard_input(inputs, run_path) as sources:
-        ready = prepare(sources, config, data_folder)
+        ready = prepare(sources, config, data_folder, reporter)
         use_compilation_cache()
         network = _starting_network(ready, init)
         description = {
@@ -105,7 +106,7 @@ def train_text(
             **ready.config.to_dict(),
         }
         folder = Run.create(run_path, description)
-    return _train(ready, network, folder, reporter or Reporter(), prepared, resume=False)
+    return _train(ready, network, folder, reporter, prepared, resume=False)
 
 
 def resume_text(
@@ -118,13 +119,14 @@ def resume_text(
 
     Raises: `RunError` when the run is in use or damaged, `DataError` when its text is no longer the same.
     """
+    reporter = reporter or Reporter()
     run = Run(path)
     config, facts = read_description(run)
     checkpoint = run.checkpoints.latest()
     if checkpoint is not None and checkpoint.state.get("ended"):
         return TextRun(run.path)
     data_folder = Path(facts["data_folder"]) if "data_folder" in facts else None
-    ready = prepare(facts["inputs"], config, data_folder)
+    ready = prepare(facts["inputs"], config, data_folder, reporter)
     if ready.encoded.digest != facts["digest"]:
         raise DataError(
             f"the text of {run.path} has changed since the run began ({', '.join(facts['inputs'])}): "
@@ -132,7 +134,7 @@ def resume_text(
         )
     use_compilation_cache()
     network = _starting_network(ready, facts.get("init") if checkpoint is None else None)
-    return _train(ready, network, run, reporter or Reporter(), prepared, resume=checkpoint is not None)
+    return _train(ready, network, run, reporter, prepared, resume=checkpoint is not None)
 
 
 def read_description(run: Run) -> tuple[Config, dict[str, Any]]:
@@ -159,9 +161,15 @@ def read_description(run: Run) -> tuple[Config, dict[str, Any]]:
     return Config.from_dict({group: values for group, values in tables.items() if group in GROUPS}), facts
 
 
-def prepare(inputs: Sequence[str | Path], config: Config, data_folder: Path | None = None) -> Prepared:
+def prepare(
+    inputs: Sequence[str | Path], config: Config, data_folder: Path | None = None, reporter: Reporter | None = None
+) -> Prepared:
     """Open and split the text and fill in the settings that were left to the program."""
-    encoded = open_text(list(map(str, inputs)), config.text, data_folder=data_folder)
+    reporter = reporter or Reporter()
+    try:
+        encoded = open_text(list(map(str, inputs)), config.text, data_folder=data_folder, progress=reporter.working)
+    finally:
+        reporter.pause()
     training, held_out = split(encoded, config.text.validation)
     resolved = resolve(config, len(training), encoded.vocabulary.size)
     _check_sizes(resolved, len(training))
@@ -177,7 +185,7 @@ def _train(
     *,
     resume: bool,
 ) -> TextRun:
-    figures = cached_baselines(ready)
+    figures = cached_baselines(ready, reporter)
     if prepared is not None:
         prepared(ready, figures, run)
     with precision(ready.config.training.dtype):
@@ -243,7 +251,7 @@ def with_classic_weights(network: Network, path: Path) -> Network:
     )
 
 
-def cached_baselines(ready: Prepared) -> dict[str, Any]:
+def cached_baselines(ready: Prepared, reporter: Reporter | None = None) -> dict[str, Any]:
     """The n-gram scores of the held-out part, computed once for each text and split and kept beside its codes."""
     if len(ready.held_out) == 0:
         return {"uniform": math.log(ready.encoded.vocabulary.size)}
@@ -255,7 +263,10 @@ def cached_baselines(ready: Prepared) -> dict[str, Any]:
             return cached
     except (OSError, ValueError):
         pass
+    reporter = reporter or Reporter()
+    reporter.working("counting n-grams", 0.0)
     figures = baselines(ready.training, ready.held_out, ready.encoded.vocabulary.size)
+    reporter.pause()
     with suppress(RunError):  # a cache that cannot be written costs the next start a few seconds, no more
         write_atomically(path, json.dumps(figures).encode())
     return figures

@@ -193,11 +193,15 @@ class Trainer:
                 if self.settings.sample_every:
                     self._sample(log)
             self.reporter.started(self._status())
-            ending = self._run(log)
-            if ending == "interrupted":
-                self._save_checkpoint(log)
-            else:
-                self._finish(log, ending)
+            try:
+                ending = self._run(log)
+                if ending == "interrupted":
+                    self._save_checkpoint(log)
+                else:
+                    self._finish(log, ending)
+            except BaseException:
+                self.reporter.pause()
+                raise
             self.reporter.finished(self._status(), ending)
         return Outcome(ending, self.position, self.network)
 

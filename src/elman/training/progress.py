@@ -10,8 +10,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
+from rich.status import Status as Waiting
 from rich.table import Table
 from rich.text import Text
+
+WAITING_SECONDS = 2.0
+"""What takes no longer needs no line of progress."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Status:
 class Reporter:
     """Says nothing: the interface, and what a library call uses."""
 
+    def working(self, stage: str, share: float) -> None:
+        """Something before the training takes time: "reading", "encoding", ...; `share` of it, 0 to 1, is done."""
+
     def started(self, status: Status) -> None:
         """Training starts, or goes on."""
 
@@ -53,6 +60,9 @@ class Reporter:
     def finished(self, status: Status, ending: str) -> None:
         """Training is over: "finished", "stopped early" or "interrupted"."""
 
+    def pause(self) -> None:
+        """Stop showing what goes on: a stage is over, or an error is to be told."""
+
 
 class PlainReporter(Reporter):
     """One line every few seconds and at every validation, for logs and pipes."""
@@ -62,6 +72,13 @@ class PlainReporter(Reporter):
         self.every_seconds = every_seconds
         self.samples = samples
         self._next = 0.0
+
+    def working(self, stage: str, share: float) -> None:
+        if self._next == 0.0:
+            self._next = time.monotonic() + WAITING_SECONDS  # what is soon over is not worth a line
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self.every_seconds
+            self.message(f"{stage}: {share:.0%}")
 
     def updated(self, status: Status) -> None:
         if time.monotonic() >= self._next:
@@ -76,7 +93,7 @@ class PlainReporter(Reporter):
 
     def sampled(self, status: Status, text: str) -> None:
         if self.samples:
-            self.message(f"--- sample at update {status.iteration:,} ---\n{text}\n---")
+            self.message(f"--- {title_of(status)} ---\n{text}\n---")
 
     def message(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
@@ -93,8 +110,16 @@ class TerminalReporter(Reporter):
         self.samples = samples
         self._live: Live | None = None
         self._status: Status | None = None
+        self._waiting: Waiting | None = None
+
+    def working(self, stage: str, share: float) -> None:
+        if self._waiting is None:
+            self._waiting = self.console.status("")
+            self._waiting.start()
+        self._waiting.update(f"{stage}: {share:.0%}" if share > 0 else stage)
 
     def started(self, status: Status) -> None:
+        self.pause()
         self._status = status
         self._live = Live(self._panel(), console=self.console, refresh_per_second=4, transient=True)
         self._live.start()
@@ -112,16 +137,20 @@ class TerminalReporter(Reporter):
 
     def sampled(self, status: Status, text: str) -> None:
         if self.samples:
-            title = f"sample at update {status.iteration:,}"
-            self.console.print(Panel(Text(printable(text)), title=title, title_align="left", border_style="cyan"))
+            panel = Panel(Text(printable(text)), title=title_of(status), title_align="left", border_style="cyan")
+            self.console.print(panel)
 
     def message(self, text: str) -> None:
         self.console.print(Text(text))
 
+    def pause(self) -> None:
+        for display in (self._live, self._waiting):
+            if display is not None:
+                display.stop()
+        self._live = self._waiting = None
+
     def finished(self, status: Status, ending: str) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self.pause()
         style = "bold green" if ending != "interrupted" else "bold yellow"
         self.console.print(
             Text(f"{ending} at update {status.iteration:,} after {duration(status.elapsed)}", style=style)
@@ -143,6 +172,8 @@ def describe(status: Status) -> str:
     parts = [f"update {status.iteration:,}" + (f" of {status.steps:,}" if status.steps else "")]
     if status.loss is not None:
         parts.append(f"loss {status.loss:.3f}")
+    if status.validation is None and status.smoothed is not None:
+        parts.append(f"smoothed {status.smoothed:.3f}")
     if status.validation is not None:
         parts.append(f"validation {in_bits(status.validation)}")
     if status.learning_rate is not None:
@@ -152,6 +183,14 @@ def describe(status: Status) -> str:
     if status.symbols_per_second is not None:
         parts.append(f"{rate(status.symbols_per_second)} characters/s")
     return "  ".join(parts)
+
+
+def title_of(status: Status) -> str:
+    """ "sample at update 300, smoothed loss 85.2": the heading of a sample, with the best figure there is."""
+    title = f"sample at update {status.iteration:,}"
+    if status.validation is not None:
+        return f"{title}, validation {status.validation:.3f} nats"
+    return title if status.smoothed is None else f"{title}, smoothed loss {status.smoothed:.3f}"
 
 
 def in_bits(nats: float) -> str:
