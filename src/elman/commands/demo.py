@@ -9,7 +9,7 @@ from rich.text import Text
 
 from elman.commands.hello import show
 from elman.commands.output import console
-from elman.commands.train import conclude, introduce
+from elman.commands.train import conclude, introduce, verdict
 from elman.config import Config
 from elman.errors import DataError
 from elman.reports import write_report
@@ -18,7 +18,7 @@ from elman.text.hello import walk
 from elman.text.run import TextRun
 from elman.text.trainer import Prepared, train_text
 from elman.training.engine import use_compilation_cache
-from elman.training.progress import duration, in_bits, reporter_for
+from elman.training.progress import duration, reporter_for
 from elman.training.runs import Run
 
 
@@ -59,16 +59,7 @@ def _corpus_at_hand(data_folder: Path | None) -> str:
 
 def _conclude(screen: Console, result: TextRun, corpus: str) -> None:
     report = write_report(result)
-    baselines = result.baselines
-    if result.best is not None:
-        screen.print(Text(f"on text it has not seen: {in_bits(result.best)} per character"))
-        if baselines.get("ngram") is not None:
-            screen.print(
-                Text(
-                    f"knowing nothing {baselines['uniform']:.3f}, letter frequencies {baselines['unigram']:.3f}, "
-                    f"{baselines['ngram_order']}-grams {baselines['ngram']:.3f}"
-                )
-            )
+    screen.print(Text(verdict(result)))
     model = result.model()
     screen.print(Text("\nit writes (temperature 0.7):\n"))
     screen.print(Text(model.sample(length=400, temperature=0.7, seed=0)))

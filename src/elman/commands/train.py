@@ -80,14 +80,21 @@ def conclude(result: TextRun, as_json: bool, quiet: bool) -> int:
     if as_json:
         print_json(figures)
     elif not quiet:
-        ngram = result.baselines.get("ngram")
-        if result.best is not None and ngram is not None:
-            verdict = "better than" if result.best < ngram else "NOT better than"
-            print(
-                f"validation {in_bits(result.best)} per character, {verdict} {result.baselines['ngram_order']}-grams ({ngram:.3f})"
-            )
-        print(f"model:   {result.best_path}\nreport:  {report}\nlet it write:  elman sample {result.path}")
+        if score := verdict(result):
+            print(score)
+        model = result.best_path if result.best_path.exists() else "none: no validation gave a finite loss"
+        print(f"model:   {model}\nreport:  {report}\nlet it write:  elman sample {result.path}")
     return 0
+
+
+def verdict(result: TextRun) -> str:
+    """The score on unseen text and whether it beats the n-grams, in one line; nothing where nothing was held out."""
+    ngram = result.baselines.get("ngram")
+    if result.best is None or ngram is None:
+        return ""
+    relation = "better than" if result.best < ngram else "NOT better than"
+    order = result.baselines["ngram_order"]
+    return f"on text it has not seen: {in_bits(result.best)} per character, {relation} {order}-grams ({ngram:.3f})"
 
 
 def facts(result: TextRun) -> dict[str, Any]:
