@@ -39,6 +39,15 @@ def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, compiled_cache: Path) -> dict[str, str]:
+    """For processes of this module: a cache of their own, compiled programs shared with the session."""
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "elman").mkdir()
+    (folder / "elman" / "compiled").symlink_to(compiled_cache, target_is_directory=True)
+    return {**os.environ, "XDG_CACHE_HOME": str(folder)}
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, compiled_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's cache folder is an empty one of the test's own, also for processes that the test starts.

@@ -43,15 +43,6 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, compiled_cache: Path) -> dict[str, str]:
-    """For processes of this module: a cache of their own, compiled programs shared with the session."""
-    folder = tmp_path_factory.mktemp("cache")
-    (folder / "elman").mkdir()
-    (folder / "elman" / "compiled").symlink_to(compiled_cache, target_is_directory=True)
-    return {**os.environ, "XDG_CACHE_HOME": str(folder)}
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `words.txt` and a finished run of it; to be copied, not changed."""
     folder = tmp_path_factory.mktemp("finished")

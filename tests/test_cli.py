@@ -3,8 +3,6 @@
 import glob
 import gzip
 import json
-import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +16,7 @@ import elman
 from elman.cli import build_parser, main
 from elman.text.model import TextModel
 from elman.text.run import TextRun
+from texts import words
 
 SMALL = [
     "--steps",
@@ -37,43 +36,6 @@ SMALL = [
 ]
 COMMANDS = ["demo", "train", "train text", "sample", "samples", "evaluate", "report", "hello", "info"]
 PERSIAN = "سلام دنیا، می‌خواهم این متن بی‌آسیب بماند. گل‌ها در باغ‌اند؛ آب روشن است.\n"
-
-
-def words(count: int = 700) -> str:
-    """Lines of words from a small vocabulary."""
-    draw = random.Random(1)
-    vocabulary = [
-        "the",
-        "a",
-        "cat",
-        "dog",
-        "sat",
-        "on",
-        "mat",
-        "and",
-        "ran",
-        "to",
-        "house",
-        "big",
-        "small",
-        "red",
-        "blue",
-        "tree",
-        "sings",
-        "while",
-        "rain",
-        "falls",
-    ]
-    return "".join(draw.choice(vocabulary) + (" " if index % 8 else ".\n") for index in range(count))
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, compiled_cache: Path) -> dict[str, str]:
-    """For processes of this module: a cache of their own, compiled programs shared with the session."""
-    folder = tmp_path_factory.mktemp("cache")
-    (folder / "elman").mkdir()
-    (folder / "elman" / "compiled").symlink_to(compiled_cache, target_is_directory=True)
-    return {**os.environ, "XDG_CACHE_HOME": str(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +71,7 @@ def test_training_prints_one_object_and_says_everything_else_on_standard_error(
     said = trained.stderr.decode()
     assert "characters to learn from" in said
     assert "update 60: validation" in said
-    assert "--- sample at update 60 ---" in said
+    assert "--- sample at update 60, validation " in said
     assert sorted(path.name for path in (home / "run").iterdir() if path.name != "lock") == [
         "best.safetensors",
         "checkpoints",

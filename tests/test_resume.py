@@ -1,6 +1,5 @@
 """A run that was stopped at any moment and resumed gives what an undisturbed one gives, bit for bit."""
 
-import os
 import random
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from elman.text.run import TextRun
 from elman.text.trainer import resume_text, train_text
 from elman.training.progress import Reporter, Status
 from elman.training.storage import read_arrays
+from texts import words
 
 STEPS = 400
 CHECKPOINT_EVERY = 20
@@ -75,48 +75,11 @@ class KillAt(Reporter):
             raise Killed
 
 
-def words(count: int = 700, seed: int = 1) -> str:
-    """Lines of words from a small vocabulary."""
-    draw = random.Random(seed)
-    vocabulary = [
-        "the",
-        "a",
-        "cat",
-        "dog",
-        "sat",
-        "on",
-        "mat",
-        "and",
-        "ran",
-        "to",
-        "house",
-        "big",
-        "small",
-        "red",
-        "blue",
-        "tree",
-        "sings",
-        "while",
-        "rain",
-        "falls",
-    ]
-    return "".join(draw.choice(vocabulary) + (" " if index % 8 else ".\n") for index in range(count))
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "words.txt"
     path.write_text(words())
     return path
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, compiled_cache: Path) -> dict[str, str]:
-    """For processes of this module: a cache of their own, compiled programs shared with the session."""
-    folder = tmp_path_factory.mktemp("cache")
-    (folder / "elman").mkdir()
-    (folder / "elman" / "compiled").symlink_to(compiled_cache, target_is_directory=True)
-    return {**os.environ, "XDG_CACHE_HOME": str(folder)}
 
 
 @pytest.fixture(scope="module")
