@@ -1,6 +1,7 @@
 """The house has one direction: a module imports from its own room and from the rooms above it, and nothing goes in circles."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -130,3 +131,18 @@ def test_every_error_has_one_root_below_exception() -> None:
     assert all(issubclass(value, errors.ElmanError) for value in classes)
     assert errors.ElmanError.__mro__[1] is Exception
     assert all(value.__doc__ and value.__doc__ in vars(value).values() for value in classes)
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What only another package happens to bring along is missing on somebody's machine one day."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=!~\[ ]", line)[0].lower().replace("-", "_") for line in settings["dependencies"]}
+    used = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                used |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                used.add(node.module.split(".")[0])
+    assert used - set(sys.stdlib_module_names) - {"elman"} <= declared
+    assert declared - used == {"jaxlib"}, "declared and not used"

@@ -27,7 +27,7 @@ def facts() -> dict[str, Any]:
     import jax
 
     devices = ", ".join(sorted({f"{device.platform} ({device.device_kind})" for device in jax.devices()}))
-    versions = {name: metadata.version(name) for name in ("equinox", "optax", "safetensors")}
+    versions = {name: metadata.version(name) for name in ("equinox", "optax")}
     made = {key: value for key, value in made_with().items() if key not in ("time", "utc", "made_at")}
     return {
         **made,
