@@ -254,3 +254,14 @@ def assert_same_arrays(found: Path, expected: Path, kind: str, circumstance: str
 def contents(folder: Path) -> dict[str, bytes]:
     """What every file in a folder holds."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_goes_on_where_only_the_environment_had_named_the_data_folder(
+    monkeypatch: pytest.MonkeyPatch, shared_data: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ELMAN_DATA", str(shared_data))
+    settings = {"hidden": 4, "batch": 2, "unroll": 8, "sample_every": 0, "validate_every": 0, "optimizer": "sgd"}
+    with pytest.raises(Killed):
+        train_text("shakespeare", run=tmp_path / "run", steps=8, checkpoint_every=2, reporter=KillAt(4), **settings)
+    monkeypatch.delenv("ELMAN_DATA")
+    assert len(resume_text(tmp_path / "run").losses) == 8

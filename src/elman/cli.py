@@ -161,6 +161,7 @@ def _add_train(commands: Any) -> None:
     )
     train.add_argument("--resume", metavar="RUN", help="go on with this run from its last checkpoint, bit for bit")
     train.add_argument("--quiet", action="store_true", help="show no progress")
+    train.add_argument("--no-samples", action="store_true", help="show no samples while training (they are still kept)")
     _add_json(train)
     kinds = train.add_subparsers(dest="kind", metavar="KIND", title="what to train on")
     text = _command(

@@ -23,6 +23,7 @@ from elman.config import GROUPS, Config
 from elman.errors import DataError, RunError
 from elman.network import Network
 from elman.text.cache import default_cache_folder
+from elman.text.corpora import DATA_FOLDER_VARIABLE
 from elman.text.encoded import EncodedText, open_text, split
 from elman.text.model import new_network
 from elman.text.ngrams import baselines
@@ -90,6 +91,8 @@ def train_text(
     run_path = Path(run) if run is not None else default_run_path(_run_name(inputs, preset))
     with _with_standard_input(inputs, run_path) as sources:
         ready = prepare(sources, config, data_folder, reporter)
+        # Also where only the environment named it: the run is to go on from a shell that does not.
+        corpora_in = data_folder or os.environ.get(DATA_FOLDER_VARIABLE)
         use_compilation_cache()
         network = _starting_network(ready, init)
         description = {
@@ -101,7 +104,7 @@ def train_text(
                 "digest": ready.encoded.digest,
                 **({"preset": preset} if preset else {}),
                 **({"init": str(Path(init).absolute())} if init else {}),
-                **({"data_folder": str(data_folder.absolute())} if data_folder else {}),
+                **({"data_folder": str(Path(corpora_in).absolute())} if corpora_in else {}),
             },
             **ready.config.to_dict(),
         }
