@@ -265,3 +265,10 @@ def test_a_run_goes_on_where_only_the_environment_had_named_the_data_folder(
         train_text("shakespeare", run=tmp_path / "run", steps=8, checkpoint_every=2, reporter=KillAt(4), **settings)
     monkeypatch.delenv("ELMAN_DATA")
     assert len(resume_text(tmp_path / "run").losses) == 8
+
+
+def test_the_sample_before_the_first_update_survives_a_kill(text: Path, tmp_path: Path) -> None:
+    settings = {"hidden": 4, "batch": 2, "unroll": 8, "sample_every": 5, "validate_every": 0, "optimizer": "sgd"}
+    with pytest.raises(Killed):
+        train_text(text, run=tmp_path / "run", steps=10, reporter=KillAt(1), **settings)
+    assert [sample.iteration for sample in resume_text(tmp_path / "run").samples] == [0, 5, 10]

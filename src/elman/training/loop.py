@@ -189,9 +189,9 @@ class Trainer:
             else:
                 log.truncate(0)  # of a run that was killed before its first checkpoint
                 log.write("start", time=time.time(), parameters=self.network.parameter_count, **self.facts)
-                self._save_checkpoint(log)
                 if self.settings.sample_every:
                     self._sample(log)
+                self._save_checkpoint(log)
             self.reporter.started(self._status())
             try:
                 ending = self._run(log)
