@@ -15,6 +15,15 @@ hypothesis.settings.load_profile("suite")
 REPOSITORY = Path(__file__).parents[1]
 
 
+# The files that start many processes: first, so that no worker is left alone with one of them at the end.
+LONG = ("test_resume", "test_cli", "test_bad_input", "test_recurrence", "test_loop")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file the order stays."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture
 def repository() -> Path:
     """The root of the repository."""

@@ -1,6 +1,6 @@
 """Writes the golden bundle of the current format. Run once for each new format, never again: old files must keep loading.
 
-    python tests/golden/make.py
+    python tests/golden/make_golden.py
 """
 
 import json
