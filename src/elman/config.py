@@ -26,8 +26,6 @@ import tomli_w
 
 from elman.errors import ConfigError
 
-CONFIG_FORMAT = 1
-
 
 def _option(
     default: Any,

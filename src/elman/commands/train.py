@@ -1,6 +1,7 @@
 """`elman train`: from text to a trained model, and `--resume`."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def facts(result: TextRun) -> dict[str, Any]:
         "updates": end.get("iteration"),
         "seconds": end.get("elapsed"),
         "nats_per_character": result.best,
-        "bits_per_character": None if result.best is None else result.best / 0.6931471805599453,
+        "bits_per_character": None if result.best is None else result.best / math.log(2),
         "baselines": result.baselines,
     }
 

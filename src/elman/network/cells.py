@@ -25,8 +25,6 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 Combine = Callable[[Array, Array, Array], Array]
 
-INITIALIZATIONS = ("orthogonal", "normal")
-
 
 class AbstractCell(eqx.Module):
     """One step of a recurrent network. Final classes: `Elman`, `GRU`, `LSTM`."""

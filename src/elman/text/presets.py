@@ -4,6 +4,7 @@ from typing import Any
 
 from elman.config import Config, suggestion
 from elman.errors import ConfigError
+from elman.network import CELLS
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Karpathy's 112-line NumPy program, exactly (lecture L9): one stream over the whole text, nothing held out.
@@ -88,6 +89,6 @@ def _dropout(training_symbols: int) -> float:
 
 def _block(config: Config, hidden: int, symbols: int, vocab_size: int) -> int:
     """Updates in one compiled call: about a third of a second's work at 40 G multiply-adds per second, at most 500."""
-    gates = {"elman": 1, "gru": 3, "lstm": 4}[config.network.cell]
+    gates = CELLS[config.network.cell].gate_blocks
     weights = hidden * (gates * hidden * (2 * config.network.layers - 1) + vocab_size)
     return int(max(1, min(500, 0.33 * 40e9 / (6 * weights * symbols))))

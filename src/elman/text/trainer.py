@@ -21,7 +21,7 @@ import numpy as np
 import elman
 from elman.config import GROUPS, Config
 from elman.errors import DataError, RunError
-from elman.network import Network
+from elman.network import CELLS, Network
 from elman.text.cache import default_cache_folder
 from elman.text.corpora import DATA_FOLDER_VARIABLE
 from elman.text.encoded import EncodedText, open_text, split
@@ -305,7 +305,7 @@ def _check_sizes(config: Config, training_symbols: int) -> None:
             f"the training part has {training_symbols} symbols, but --unroll {settings.unroll} needs at least "
             f"{settings.unroll + 2}: give more text or a smaller --unroll"
         )
-    gates = {"elman": 1, "gru": 3, "lstm": 4}[network.cell]
+    gates = CELLS[network.cell].gate_blocks
     bytes_each = 8 if settings.dtype == "float64" else 4
     weights = network.layers * 2 * gates * network.hidden**2
     activations = settings.batch * settings.unroll * network.hidden * (3 * gates + 4) * network.layers
