@@ -132,6 +132,8 @@ def _add_setting(parser: Any, option: Option) -> None:
     """The flag of one row of the table of settings."""
     unit = f" [{option.unit}]" if option.unit else ""
     default = "chosen for you" if option.default is None else option.default
+    if option.many:
+        default = " ".join(map(str, option.default)) or "none"
     if option.name in ("minutes", "steps", "epochs"):
         default = "none"
     text = f"{option.help}{unit} (default: {default})".replace("%", "%%")
@@ -142,6 +144,11 @@ def _add_setting(parser: Any, option: Option) -> None:
         "{" + ",".join(option.choices) + "}" if option.choices else {int: "N", float: "X", str: "NAME"}[option.kind]
     )
     # Choices and ranges are checked with the rest of the settings, where the nearest name is suggested.
+    if option.many:
+        parser.add_argument(
+            option.flag, type=option.kind, nargs="+", metavar=metavar, default=argparse.SUPPRESS, help=text
+        )
+        return
     parser.add_argument(option.flag, type=option.kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
 
 

@@ -165,8 +165,57 @@ class TextSettings:
 
 
 @dataclass(frozen=True)
+class SeriesSettings:
+    """What is forecast from which columns of a table, how far ahead, and how the rows are walked through."""
+
+    target: str | None = _option(None, "column that is forecast")
+    time_column: str | None = _option(None, "column with the times")
+    series_column: str | None = _option(None, "column that tells one series from another, in the long format")
+    query: str | None = _option(None, "SQL query whose rows are the table, where the input is a database's URI")
+    inputs: tuple[str, ...] = _option((), "measured columns the network sees; none given: all numeric ones")
+    known: tuple[str, ...] = _option((), "columns whose future is known when a forecast is made, such as holidays")
+    static: tuple[str, ...] = _option((), "columns that say what a series is and never change along it")
+    horizon: str = _option("24h", "how far ahead: a duration such as 24h or 30min, or a number of rows")
+    path: bool = _option(False, "forecast every row up to the horizon, not only the one there")
+    lookback: str | None = _option(None, "how far back the network looks: a duration or a number of rows")
+    every: str | None = _option(None, "step from one row that is looked at to the next: a duration or a number of rows")
+    method: str = _option(
+        "streams",
+        "walk the series with carried state and forecast at every step, or give each forecast its own window and a zero state",
+        choices=("streams", "windows"),
+    )
+    output: str = _option(
+        "quantiles",
+        "what is forecast: quantiles that never cross, the median (absolute error) or the mean (squared error)",
+        choices=("quantiles", "median", "mean"),
+    )
+    levels: tuple[float, ...] = _option(
+        (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+        "levels of the quantiles; the outermost pair is the interval that is scored",
+        minimum=0.001,
+        maximum=0.999,
+    )
+    split: str = _option("70/15/15", "percent of the time for training / validation / test, in this order")
+    calendar: tuple[str, ...] = _option(
+        ("auto",),
+        "circles of the calendar the network sees: auto takes those that the step and the span allow",
+        choices=("auto", "none", "hour", "weekday", "year"),
+    )
+    members: int = _option(1, "networks trained side by side whose forecasts are averaged", minimum=1, maximum=64)
+    time_format: str | None = _option(None, "format of the times, such as %d.%m.%Y %H:%M; not given: found out")
+    time_zone: str | None = _option(None, "time zone in which the times are written, such as Europe/Berlin")
+    decimal: str = _option("auto", "decimal sign of numbers in text files", choices=("auto", "point", "comma"))
+    step: str | None = _option(None, "time from row to row; not given: the most frequent one")
+    refuse: tuple[str, ...] = _option(
+        (),
+        "repairs that are not wanted: sentinels stay as they are; rows out of order, repeated, or gaps stop the program",
+        choices=("sentinels", "order", "repeats", "gaps"),
+    )
+
+
+@dataclass(frozen=True)
 class Option:
-    """One row of the table of settings."""
+    """One row of the table of settings. A `many` option holds a tuple of values of its kind."""
 
     name: str
     group: str
@@ -178,6 +227,7 @@ class Option:
     maximum: float | None
     choices: tuple[str, ...]
     optional: bool
+    many: bool = False
 
     @property
     def flag(self) -> str:
@@ -190,6 +240,13 @@ class Option:
             if self.optional:
                 return None
             raise ConfigError(f"{self.name} needs a value: {self.allowed()}")
+        if self.many:
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise ConfigError(f"{self.name} = {value!r} is not possible: a list is expected, each {self.allowed()}")
+            return tuple(self._check_one(item) for item in value)
+        return self._check_one(value)
+
+    def _check_one(self, value: Any) -> Any:
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value) if abs(value) < 2**1000 else math.inf
         if type(value) is not self.kind or (isinstance(value, float) and not math.isfinite(value)):
@@ -219,7 +276,15 @@ class Option:
         return f"{noun} of at least {self.minimum:g}" if self.minimum is not None else noun
 
 
-GROUPS: dict[str, type] = {"network": NetworkSettings, "training": TrainingSettings, "text": TextSettings}
+GROUPS: dict[str, type] = {
+    "network": NetworkSettings,
+    "training": TrainingSettings,
+    "text": TextSettings,
+    "series": SeriesSettings,
+}
+
+TASKS = ("text", "series")
+"""The groups that belong to one task only."""
 
 
 def options() -> tuple[Option, ...]:
@@ -243,6 +308,7 @@ class Config:
     network: NetworkSettings = NetworkSettings()
     training: TrainingSettings = TrainingSettings()
     text: TextSettings = TextSettings()
+    series: SeriesSettings = SeriesSettings()
 
     def replace(self, **changes: Any) -> "Config":
         """Return a copy with the named settings changed.
@@ -263,10 +329,17 @@ class Config:
             raise ConfigError(f"a run has one budget, not {len(budgets)}: give one of {', '.join(budgets)}")
         return changed
 
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """The settings as nested dictionaries of plain values; those that are None are left out."""
+    def to_dict(self, task: str | None = None) -> dict[str, dict[str, Any]]:
+        """The settings as nested dictionaries of plain values; those that are None are left out.
+
+        task: "text" or "series" leaves out the group of the other.
+        """
         nested = dataclasses.asdict(self)
-        return {group: {k: v for k, v in values.items() if v is not None} for group, values in nested.items()}
+        return {
+            group: {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+            for group, values in nested.items()
+            if task is None or group == task or group not in TASKS
+        }
 
     @classmethod
     def from_dict(cls, nested: Mapping[str, Any]) -> "Config":
@@ -309,6 +382,8 @@ def _build_table() -> dict[str, Option]:
             hint = hints[declared.name]
             optional = isinstance(hint, types.UnionType)
             kind = next(k for k in typing.get_args(hint) if k is not type(None)) if optional else hint
+            many = typing.get_origin(kind) is tuple
+            kind = typing.get_args(kind)[0] if many else kind
             if declared.name in table:
                 raise TypeError(f"setting {declared.name!r} is declared in two groups")
             table[declared.name] = Option(
@@ -317,6 +392,7 @@ def _build_table() -> dict[str, Option]:
                 kind=kind,
                 default=declared.default,
                 optional=optional,
+                many=many,
                 **declared.metadata,
             )
     return table

@@ -77,7 +77,7 @@ class TextModel:
         Bundle(
             kind="text",
             arrays=to_arrays(self.network),
-            config=self.config.to_dict(),
+            config=self.config.to_dict("text"),
             codec=self.vocabulary.to_dict(),
             made_with=made_with(),
             result=self.result,

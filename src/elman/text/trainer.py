@@ -106,7 +106,7 @@ def train_text(
                 **({"init": str(Path(init).absolute())} if init else {}),
                 **({"data_folder": str(Path(corpora_in).absolute())} if corpora_in else {}),
             },
-            **ready.config.to_dict(),
+            **ready.config.to_dict("text"),
         }
         folder = Run.create(run_path, description)
     return _train(ready, network, folder, reporter, prepared, resume=False)
