@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from elman.errors import DataError
-from elman.text import corpora
 from elman.text.corpora import CORPORA, Corpus, available_offline, corpus_names, find_corpus
+from elman.training import downloads
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 CONTENTS = b"First Citizen:\nBefore we proceed any further, hear me speak.\n" * 5000
@@ -163,7 +163,7 @@ def test_a_download_that_fails_says_what_was_tried_and_what_to_do(
 
 
 def test_a_server_that_is_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpora, "TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.05)
     with HTTPServer(("127.0.0.1", 0), _Library) as server:  # listens, never answers
         put_up(monkeypatch, f"http://127.0.0.1:{server.server_port}/play.txt")
         with pytest.raises(DataError, match=r"cannot download .*timed out"):

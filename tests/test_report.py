@@ -291,7 +291,7 @@ def test_short_samples_are_kept_up_to_the_limit_with_the_lectures_iterations(tmp
 @pytest.mark.parametrize("levels", [[1.5, 1.5, 1.5, 1.5], [4.1, 1.53, 1.52, 1.4], [4.0, 4.0, 1.4, 1.4]])
 def test_labels_never_overlap(levels: list[float]) -> None:
     wanted = sorted(300 - 60 * level for level in levels)
-    heights = curves._spread(wanted, 10, 230)
+    heights = curves.spread(wanted, 10, 230)
     gaps = np.diff(heights)
     assert (gaps >= curves.LABEL_HEIGHT - 1e-9).all()
     assert heights[-1] <= 230

@@ -49,8 +49,14 @@ class NetworkSettings:
     hidden: int | None = _option(None, "size of the hidden state of each layer", unit="units", minimum=1, maximum=65536)
     layers: int = _option(1, "recurrent layers, one on top of the other", minimum=1, maximum=64)
     dropout: float | None = _option(None, "share of a layer's outputs dropped on the way up", minimum=0, maximum=0.95)
-    recurrent_dropout: float = _option(
-        0.0,
+    input_dropout: float | None = _option(
+        None,
+        "share of the measurements dropped on the way in, the same ones at every step",
+        minimum=0,
+        maximum=0.95,
+    )
+    recurrent_dropout: float | None = _option(
+        None,
         "share of the state dropped on the way to the next step, the same units at every step",
         minimum=0,
         maximum=0.95,
@@ -89,7 +95,7 @@ class TrainingSettings:
         minimum=1,
         maximum=65536,
     )
-    optimizer: str = _option("muon", "the update rule", choices=("muon", "adamw", "adagrad", "sgd"))
+    optimizer: str | None = _option(None, "the update rule", choices=("muon", "adamw", "adagrad", "sgd"))
     learning_rate: float | None = _option(None, "the highest learning rate", minimum=1e-12, maximum=1e3)
     schedule: str = _option(
         "cosine", "how the learning rate falls over the budget", choices=("cosine", "linear", "constant")
@@ -107,8 +113,8 @@ class TrainingSettings:
     )
     clip_norm: float = _option(1.0, "largest norm of the whole gradient; 0: no limit", minimum=0, maximum=1e9)
     clip_value: float = _option(0.0, "largest size of any one gradient; 0: no limit", minimum=0, maximum=1e9)
-    average: float = _option(
-        0.0,
+    average: float | None = _option(
+        None,
         "decay of the running mean of the weights that is validated and saved; 0: the weights themselves",
         minimum=0,
         maximum=0.99999,
@@ -184,7 +190,7 @@ class SeriesSettings:
         "walk the series with carried state and forecast at every step, or give each forecast its own window and a zero state",
         choices=("streams", "windows"),
     )
-    output: str = _option(
+    forecast: str = _option(
         "quantiles",
         "what is forecast: quantiles that never cross, the median (absolute error) or the mean (squared error)",
         choices=("quantiles", "median", "mean"),

@@ -6,8 +6,8 @@ from importlib import metadata
 from typing import Any
 
 from elman.commands.output import console, print_json
-from elman.text.cache import default_cache_folder
 from elman.training.bundle import made_with
+from elman.training.cache import default_cache_folder
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -35,6 +35,6 @@ def facts() -> dict[str, Any]:
         "device": devices,
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "recurrence": "XLA scan with a custom derivative (this version has no compiled kernels)",
-        "cache_folder": str(default_cache_folder()),
+        "cache_folder": str(default_cache_folder("text")),
         "data_folder": os.environ.get("ELMAN_DATA", "not set (ELMAN_DATA or --data-dir)"),
     }

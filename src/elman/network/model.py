@@ -1,6 +1,7 @@
 """A network: a stack of recurrent layers with a head on top, and the one place where a user's shapes are checked."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree
 from elman.config import NetworkSettings
 from elman.errors import BundleError, DataError
 from elman.network.cells import CELLS, AbstractCell, Elman
-from elman.network.heads import Categorical
+from elman.network.heads import AbstractHead, Categorical
 from elman.network.recurrence import unroll
 
 
@@ -49,8 +50,9 @@ class Network(eqx.Module):
 
     cells: tuple[AbstractCell, ...]
     normalizations: tuple[Normalization, ...] | None
-    head: Categorical
+    head: AbstractHead
     dropout: float = eqx.field(static=True)
+    input_dropout: float = eqx.field(static=True)
     recurrent_dropout: float = eqx.field(static=True)
     residual: bool = eqx.field(static=True)
 
@@ -63,8 +65,12 @@ class Network(eqx.Module):
         *,
         key: PRNGKeyArray,
         dtype: jax.typing.DTypeLike = jnp.float32,
+        head: Callable[..., AbstractHead] | None = None,
     ) -> "Network":
-        """A network with starting weights drawn from `key`. `settings.hidden` must have a value."""
+        """A network with starting weights drawn from `key`. `settings.hidden` must have a value.
+
+        head: makes the head, called as `head(hidden_size, output_size, key=, dtype=)`; None: `Categorical`.
+        """
         if settings.hidden is None:
             raise DataError("hidden has no value yet: give a number of units")
         *cell_keys, head_key = jax.random.split(key, settings.layers + 1)
@@ -85,15 +91,20 @@ class Network(eqx.Module):
         if settings.layer_norm:
             ones, zeros = jnp.ones(settings.hidden, dtype), jnp.zeros(settings.hidden, dtype)
             normalizations = tuple(Normalization(ones, zeros) for _ in cells)
-        head = Categorical.create(
-            settings.hidden, output_size, key=head_key, initialization=settings.initialization, dtype=dtype
-        )
-        return cls(cells, normalizations, head, settings.dropout or 0.0, settings.recurrent_dropout, settings.residual)
+        make_head = head or functools.partial(Categorical.create, initialization=settings.initialization)
+        top = make_head(settings.hidden, output_size, key=head_key, dtype=dtype)
+        rates = (settings.dropout or 0.0, settings.input_dropout or 0.0, settings.recurrent_dropout or 0.0)
+        return cls(cells, normalizations, top, *rates, settings.residual)
 
     @property
     def parameter_count(self) -> int:
         """Numbers that training changes."""
         return sum(leaf.size for leaf in jax.tree.leaves(self))
+
+    @property
+    def drops(self) -> bool:
+        """Whether training drops anything, and so needs random numbers."""
+        return max(self.dropout, self.input_dropout, self.recurrent_dropout) > 0
 
     def initial_carry(self, *batch: int) -> Float[Array, "layers *batch carry"]:
         """The state before the first step of every layer: zeros."""
@@ -117,6 +128,10 @@ class Network(eqx.Module):
             carry = self.initial_carry(*batch)
         carries = []
         hidden = xs
+        if key is not None and self.input_dropout > 0 and not jnp.issubdtype(xs.dtype, jnp.integer):
+            key, input_key = jax.random.split(key)
+            mask = _dropout_mask(input_key, self.input_dropout, (*batch, xs.shape[-1]), carry.dtype)
+            hidden = xs if mask is None else xs * mask
         for layer, cell in enumerate(self.cells):
             key, recurrent_key, dropout_key = (None,) * 3 if key is None else jax.random.split(key, 3)
             recurrent_mask = _dropout_mask(

@@ -163,13 +163,11 @@ def _svg(frame: _Frame, kind: str, label: str, content: str, *, hidden: bool = F
 
 def _grid(frame: _Frame, count: int = 5) -> str:
     parts = []
-    for value in _nice_ticks(frame.low, frame.high, count):
+    for value in nice_ticks(frame.low, frame.high, count):
         y = frame.y(value)
         parts.append(f'<line class="grid" x1="{frame.left}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{frame.left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
-    ticks = (
-        _log_ticks(frame.last) if frame.scale == "log" else _nice_ticks(0, frame.last, 5 if frame.width > 400 else 3)
-    )
+    ticks = _log_ticks(frame.last) if frame.scale == "log" else nice_ticks(0, frame.last, 5 if frame.width > 400 else 3)
     for value in ticks:
         x = frame.x(value)
         # The last number would stick out of the picture if it were centered under its tick.
@@ -179,7 +177,7 @@ def _grid(frame: _Frame, count: int = 5) -> str:
     return "".join(parts)
 
 
-def _nice_ticks(low: float, high: float, count: int) -> list[float]:
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers from `low` to `high`, about `count` of them."""
     step = 10.0 ** math.floor(math.log10((high - low) / count))
     step = next(step * factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= count)
@@ -218,7 +216,7 @@ def _level(frame: _Frame, value: float) -> str:
 def _labels(frame: _Frame, labels: Sequence[tuple[float, str, str]]) -> str:
     """Names at the right edge, each as near to its line as the others allow, with a thin line leading there."""
     ordered = sorted(labels, key=lambda label: -label[0])
-    heights = _spread([frame.y(value) for value, _, _ in ordered], frame.top, frame.bottom)
+    heights = spread([frame.y(value) for value, _, _ in ordered], frame.top, frame.bottom)
     parts = []
     for (value, text, kind), height in zip(ordered, heights, strict=True):
         leader = f"{frame.right},{frame.y(value):.1f} {frame.right + 6},{height:.1f}"
@@ -228,7 +226,7 @@ def _labels(frame: _Frame, labels: Sequence[tuple[float, str, str]]) -> str:
     return "".join(parts)
 
 
-def _spread(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
+def spread(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
     """`wanted` (ascending) moved apart until neighbors are a line's height from each other, within `top` and `bottom`."""
     heights = list(wanted)
     for index in range(1, len(heights)):

@@ -1,4 +1,4 @@
-"""What every forecaster is, baselines and networks alike: fitted on rows it may know, asked at origins, answering with quantiles."""
+"""What every forecaster is, baselines and networks alike: fitted on known rows, asked at origins, answering with quantiles."""
 
 from typing import Protocol
 

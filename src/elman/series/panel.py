@@ -61,7 +61,9 @@ class Panel:
 
     def until(self, ends: np.ndarray) -> "Panel":
         """The rows of each series before `ends` (a global row number for each series): what was known then."""
-        keep = np.concatenate([np.arange(a, b) for a, b in zip(self.offsets[:-1], ends, strict=True)] or [np.zeros(0, int)])
+        keep = np.concatenate(
+            [np.arange(a, b) for a, b in zip(self.offsets[:-1], ends, strict=True)] or [np.zeros(0, int)]
+        )
         lengths = np.asarray(ends) - self.offsets[:-1]
         return Panel(
             columns=self.columns,

@@ -18,6 +18,7 @@ class Table:
         None where lines mean nothing.
     notes: what was found out or assumed while reading, one sentence each.
     digest: tells whether the same data is read again.
+    parts: where several files were joined, each one's name and its first row in the frame.
     """
 
     frame: pl.DataFrame
@@ -29,9 +30,17 @@ class Table:
     first_line: int | None
     notes: tuple[str, ...]
     digest: str
+    parts: tuple[tuple[str, int], ...] = ()
 
     def place(self, row: int) -> str:
         """Where a row of the frame is, for an error: "line 17 of weather.csv"."""
-        if self.first_line is None:
-            return f"row {row + 1} of {self.source}"
-        return f"line {row + self.first_line} of {self.source}"
+        return place_of(row, self.source, self.first_line, self.parts)
+
+
+def place_of(row: int, source: str, first_line: int | None, parts: tuple[tuple[str, int], ...]) -> str:
+    """Where a row is, for messages, while there is no table yet: see `Table` for what is given."""
+    for name, first_row in reversed(parts):
+        if row >= first_row:
+            source, row = name, row - first_row
+            break
+    return f"row {row + 1} of {source}" if first_line is None else f"line {row + first_line} of {source}"

@@ -10,7 +10,6 @@ those bytes.
 
 import hashlib
 import io
-import os
 import platform
 import sysconfig
 import tokenize
@@ -20,14 +19,8 @@ from pathlib import Path
 
 from elman.config import suggestion
 from elman.errors import DataError
-from elman.text.cache import atomic_file, default_cache_folder
-
-DATA_FOLDER_VARIABLE = "ELMAN_DATA"
-TIMEOUT_SECONDS = 20.0
-
-_CHUNK = 1 << 16
-
-Progress = Callable[[str, float], None]
+from elman.training.cache import atomic_file, default_cache_folder
+from elman.training.downloads import Progress, Source, chosen_data_folder, fetch, file_checksum, where_to_put
 
 
 @dataclass(frozen=True)
@@ -74,14 +67,14 @@ def find_corpus(
     if not corpus.address:
         raise DataError(
             f"corpus {name!r} is not here and has no public address byte for byte: put the file {corpus.file_name} "
-            f"(SHA-256 {corpus.sha256}) {_where_to_put(data_folder)}"
+            f"(SHA-256 {corpus.sha256}) {where_to_put(data_folder)}"
         )
     if not download:
         raise DataError(
             f"corpus {name!r} is not here and nothing is to be downloaded: put {corpus.address} "
-            f"as {corpus.file_name} {_where_to_put(data_folder)}"
+            f"as {corpus.file_name} {where_to_put(data_folder)}"
         )
-    _download(corpus, destination, _where_to_put(data_folder), progress)
+    _download(corpus, destination, where_to_put(data_folder), progress)
     return destination
 
 
@@ -106,30 +99,18 @@ def _corpus(name: str) -> Corpus:
     return CORPORA[name]
 
 
-def _data_folder(data_folder: Path | None) -> Path | None:
-    """The folder to look in first, or None; one that was named must exist."""
-    named = f"{DATA_FOLDER_VARIABLE}=" if data_folder is None else ""
-    chosen = data_folder if data_folder is not None else os.environ.get(DATA_FOLDER_VARIABLE)
-    if not chosen:
-        return None
-    folder = Path(chosen).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"the data folder {named}{folder} is not a folder: create it or name another")
-    return folder
-
-
 def _cache_path(corpus: Corpus, cache_folder: Path | None) -> Path:
-    return (default_cache_folder() if cache_folder is None else cache_folder) / corpus.file_name
+    return (default_cache_folder("text") if cache_folder is None else cache_folder) / corpus.file_name
 
 
 def _find_offline(corpus: Corpus, data_folder: Path | None, cache_folder: Path | None) -> Path | None:
     cached = _cache_path(corpus, cache_folder)
     if corpus.make is not None:
         return cached if cached.is_file() else None
-    folder = _data_folder(data_folder)
+    folder = chosen_data_folder(data_folder)
     if folder is not None and (folder / corpus.file_name).exists():
         path = folder / corpus.file_name
-        found = _checksum(path)
+        found = file_checksum(path)
         if found != corpus.sha256:
             raise DataError(
                 f"{path} is not the corpus {corpus.name!r}: its SHA-256 is {found}, expected {corpus.sha256}; "
@@ -137,30 +118,14 @@ def _find_offline(corpus: Corpus, data_folder: Path | None, cache_folder: Path |
             )
         return path
     # A damaged file in the cache is our own affair: it counts as absent and is replaced.
-    return cached if cached.is_file() and _checksum(cached) == corpus.sha256 else None
-
-
-def _checksum(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror or error}; check what it is and who may read it"
-        ) from None
-
-
-def _where_to_put(data_folder: Path | None) -> str:
-    folder = _data_folder(data_folder)
-    if folder is not None:
-        return f"into the data folder {folder}"
-    return f"into a folder and name that folder with --data-dir or {DATA_FOLDER_VARIABLE}"
+    return cached if cached.is_file() and file_checksum(cached) == corpus.sha256 else None
 
 
 def _download(corpus: Corpus, destination: Path, by_hand: str, progress: Progress | None) -> None:
+    source = Source(corpus.name, f"the corpus {corpus.name!r}", corpus.address, corpus.file_name)
     with atomic_file(destination) as file:
         digest = hashlib.sha256()
-        for chunk in _fetch(corpus, by_hand, progress):
+        for chunk in fetch(source, by_hand, progress):
             digest.update(chunk)
             file.write(chunk)
         if digest.hexdigest() != corpus.sha256:
@@ -168,28 +133,6 @@ def _download(corpus: Corpus, destination: Path, by_hand: str, progress: Progres
                 f"{corpus.address} gave something else than the corpus {corpus.name!r}: SHA-256 {digest.hexdigest()}, "
                 f"expected {corpus.sha256}; try again later, or put {corpus.file_name} {by_hand}"
             )
-
-
-def _fetch(corpus: Corpus, by_hand: str, progress: Progress | None) -> Iterator[bytes]:
-    # Imported here: they are slow to load, and nearly no run downloads anything.
-    import http.client
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(corpus.address, timeout=TIMEOUT_SECONDS) as response:
-            total = int(response.headers.get("Content-Length") or 0)
-            done = 0
-            while chunk := response.read(_CHUNK):
-                done += len(chunk)
-                if progress is not None:
-                    progress(f"downloading {corpus.name}", min(1.0, done / total) if total else 0.0)
-                yield chunk
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataError(
-            f"cannot download the corpus {corpus.name!r} from {corpus.address}: {reason}; "
-            f"check the network, or put the file as {corpus.file_name} {by_hand}"
-        ) from None
 
 
 def _python_docs() -> Iterator[str]:

@@ -17,10 +17,10 @@ import numpy as np
 
 from elman.config import TextSettings
 from elman.errors import BundleError, DataError
-from elman.text.cache import atomic_file, default_cache_folder
 from elman.text.corpora import find_corpus
 from elman.text.reading import Source, find_sources, read_pieces
 from elman.text.vocabulary import CODE_POINTS, SURROGATES, Vocabulary, name_symbols, symbol_values
+from elman.training.cache import atomic_file, default_cache_folder
 
 CACHE_FORMAT = 1
 
@@ -60,7 +60,7 @@ def open_text(
     Raises: `DataError` for input that cannot be read, holds fewer than two symbols or one distinct symbol only, or changes while it
     is being read.
     """
-    cache = default_cache_folder() if cache_folder is None else cache_folder
+    cache = default_cache_folder("text") if cache_folder is None else cache_folder
 
     def corpus(name: str) -> Path:
         return find_corpus(name, data_folder=data_folder, cache_folder=cache, progress=progress)

@@ -16,11 +16,11 @@ from typing import BinaryIO
 
 from elman.config import TextSettings, suggestion
 from elman.errors import DataError
-from elman.text.cache import atomic_file
 from elman.text.corpora import corpus_names
 from elman.text.decoding import binary_reason, check_encoding, decoded
 from elman.text.normalizing import normalized
 from elman.text.unpacking import CHUNK, chunks, head
+from elman.training.cache import atomic_file
 
 STANDARD_INPUT = "-"
 

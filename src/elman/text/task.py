@@ -15,6 +15,7 @@ from elman.text.sampling import SamplingSettings, sample_symbols
 from elman.text.scoring import nats_per_symbol
 from elman.text.streams import Streams, Windows
 from elman.text.vocabulary import Vocabulary
+from elman.training.progress import in_bits
 
 VALIDATION_LIMIT = 2_000_000
 """Held-out symbols scored while training; a longer part is scored up to here, `elman evaluate` scores all of it."""
@@ -24,6 +25,7 @@ class TextTask:
     """Next-symbol prediction over parallel streams, with the state carried from update to update."""
 
     score = "nats"
+    noun = "characters"
 
     def __init__(self, training: np.ndarray, held_out: np.ndarray, vocabulary: Vocabulary, config: Config) -> None:
         settings, text = config.training, config.text
@@ -42,6 +44,9 @@ class TextTask:
             restart=text.restart,
             seed=settings.seed,
         )
+
+    def in_words(self, score: float) -> str:
+        return in_bits(score)
 
     def initial_carry(self, network: Network) -> jax.Array:
         return network.initial_carry(self.batch)

@@ -22,8 +22,6 @@ import elman
 from elman.config import GROUPS, Config
 from elman.errors import DataError, RunError
 from elman.network import CELLS, Network
-from elman.text.cache import default_cache_folder
-from elman.text.corpora import DATA_FOLDER_VARIABLE
 from elman.text.encoded import EncodedText, open_text, split
 from elman.text.model import new_network
 from elman.text.ngrams import baselines
@@ -32,6 +30,8 @@ from elman.text.presets import resolve
 from elman.text.reading import spool_standard_input
 from elman.text.run import TextRun
 from elman.text.task import TextTask
+from elman.training.cache import default_cache_folder
+from elman.training.downloads import DATA_FOLDER_VARIABLE
 from elman.training.engine import precision, use_compilation_cache
 from elman.training.loop import Trainer
 from elman.training.progress import Reporter
@@ -259,7 +259,7 @@ def cached_baselines(ready: Prepared, reporter: Reporter | None = None) -> dict[
     if len(ready.held_out) == 0:
         return {"uniform": math.log(ready.encoded.vocabulary.size)}
     name = f"{ready.encoded.digest[:32]}-{len(ready.training)}.kneser-ney.json"
-    path = default_cache_folder() / name
+    path = default_cache_folder("text") / name
     try:
         cached = json.loads(path.read_bytes())
         if isinstance(cached, dict) and "uniform" in cached:

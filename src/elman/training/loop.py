@@ -41,6 +41,12 @@ class Task(Protocol):
     """The loss of an update by a network that knows nothing: where the smoothed loss starts."""
     score: str
     """Which of the figures of `validate` is to become small."""
+    noun: str
+    """What an update learns from: "characters", "forecasts"."""
+
+    def in_words(self, score: float) -> str:
+        """A score as people read it, with its unit."""
+        ...
 
     def initial_carry(self, network: Network) -> jax.Array:
         """The carry before the first update."""
@@ -158,7 +164,7 @@ class Trainer:
         self.optimizer = build_optimizer(settings)
         self.key = jax.random.key(settings.seed)
         self.position = Position()
-        average = network if settings.average > 0 else None
+        average = network if settings.average else None
         state = State(network, self.optimizer.init(network), average, task.initial_carry(network))
         # Copied, because a block takes the state's buffers over: none may be the caller's, or be in it twice.
         self.state: State = jax.tree.map(jnp.copy, state)
@@ -288,8 +294,7 @@ class Trainer:
     ) -> tuple[State, jax.Array, jax.Array]:
         """One update of the weights."""
         network = state.network
-        drops = network.dropout > 0 or network.recurrent_dropout > 0
-        key = jax.random.fold_in(self.key, iteration) if drops else None
+        key = jax.random.fold_in(self.key, iteration) if network.drops else None
 
         def loss_of(network: Network) -> tuple[jax.Array, jax.Array]:
             return self.task.loss(network, batch, state.carry, key)
@@ -300,7 +305,7 @@ class Trainer:
         average = state.average
         if average is not None:
             # The mean forgets its random beginning: its decay grows to the one asked for.
-            decay = jnp.minimum(self.settings.average, (1.0 + iteration) / (10.0 + iteration))
+            decay = jnp.minimum(self.settings.average or 0.0, (1.0 + iteration) / (10.0 + iteration))
             average = jax.tree.map(
                 lambda mean, weight: weight + decay.astype(weight.dtype) * (mean - weight), average, network
             )
@@ -447,6 +452,8 @@ class Trainer:
             smoothed=position.smoothed,
             validation=position.validations[-1][1] if position.validations else None,
             best=position.best,
+            noun=self.task.noun,
+            in_words=self.task.in_words,
             **now,
         )
 

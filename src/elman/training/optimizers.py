@@ -23,6 +23,8 @@ def build_optimizer(settings: TrainingSettings) -> optax.GradientTransformation:
     adagrad: Duchi et al. 2011 in the classic minimal program's form, g / sqrt(sum g² + 1e-8), the sum starting at 0.
     sgd: with momentum, g accumulated as in PyTorch.
     """
+    if settings.optimizer is None:
+        raise ValueError("optimizer is resolved before training starts")
     parts = []
     if settings.clip_value > 0:
         parts.append(optax.clip(settings.clip_value))

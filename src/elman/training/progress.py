@@ -3,7 +3,8 @@
 import math
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -20,7 +21,10 @@ WAITING_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands. Times in seconds; losses in the unit of the task's loss; None: not known yet."""
+    """Where a run stands. Times in seconds; losses in the unit of the task's loss; None: not known yet.
+
+    noun: what is learnt from, "characters" or "forecasts". in_words: a validation score as people read it.
+    """
 
     iteration: int
     steps: int | None
@@ -34,6 +38,8 @@ class Status:
     learning_rate: float | None = None
     gradient_norm: float | None = None
     symbols_per_second: float | None = None
+    noun: str = "characters"
+    in_words: Callable[[float], str] = field(default=lambda nats: in_bits(nats))
 
 
 class Reporter:
@@ -88,7 +94,7 @@ class PlainReporter(Reporter):
     def validated(self, status: Status, better: bool) -> None:
         if status.validation is not None:
             self.message(
-                f"update {status.iteration:,}: validation {in_bits(status.validation)}{' (best)' if better else ''}"
+                f"update {status.iteration:,}: validation {status.in_words(status.validation)}{' (best)' if better else ''}"
             )
 
     def sampled(self, status: Status, text: str) -> None:
@@ -132,7 +138,7 @@ class TerminalReporter(Reporter):
     def validated(self, status: Status, better: bool) -> None:
         if status.validation is not None:
             style = "green" if better else "yellow"
-            line = f"update {status.iteration:>7,}  validation {in_bits(status.validation)}"
+            line = f"update {status.iteration:>7,}  validation {status.in_words(status.validation)}"
             self.console.print(Text(line + ("  best so far" if better else ""), style=style))
 
     def sampled(self, status: Status, text: str) -> None:
@@ -175,13 +181,13 @@ def describe(status: Status) -> str:
     if status.validation is None and status.smoothed is not None:
         parts.append(f"smoothed {status.smoothed:.3f}")
     if status.validation is not None:
-        parts.append(f"validation {in_bits(status.validation)}")
+        parts.append(f"validation {status.in_words(status.validation)}")
     if status.learning_rate is not None:
         parts.append(f"rate {status.learning_rate:.2g}")
     if status.gradient_norm is not None:
         parts.append(f"gradient {status.gradient_norm:.2g}")
     if status.symbols_per_second is not None:
-        parts.append(f"{rate(status.symbols_per_second)} characters/s")
+        parts.append(f"{rate(status.symbols_per_second)} {status.noun}/s")
     return "  ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Where the text room keeps what it can make again, and how a file is written so that it is whole or not there at all."""
+"""Where the rooms keep what they can make again, and how a file is written so that it is whole or not there at all."""
 
 import os
 import secrets
@@ -12,9 +12,9 @@ import platformdirs
 from elman.errors import DataError
 
 
-def default_cache_folder() -> Path:
-    """The user's folder for encoded texts and downloaded corpora; everything in it can be deleted at any time."""
-    return Path(platformdirs.user_cache_dir("elman")) / "text"
+def default_cache_folder(room: str) -> Path:
+    """The user's folder for what a room encodes, makes or downloads ("text", "series"); it can be deleted at any time."""
+    return Path(platformdirs.user_cache_dir("elman")) / room
 
 
 @contextmanager
