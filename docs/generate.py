@@ -15,10 +15,11 @@ DOCS = Path(__file__).parent
 SETTINGS_HEAD = """\
 # Settings
 
-Written from the table in `src/elman/config.py` by `docs/generate.py`: do not edit. Each setting is a flag of `elman train text`
+Written from the table in `src/elman/config.py` by `docs/generate.py`: do not edit. Each setting is a flag of `elman train`
 (`--learning-rate 0.01`), a key of a TOML file (`--config FILE.toml`, and every run's own `config.toml`) and a keyword of
-`elman.train_text(..., learning_rate=0.01)`. Where the default is *chosen*, the value comes from the size of the text and the budget
-and is written into the run's `config.toml`.
+`elman.train_text(..., learning_rate=0.01)`, `elman.train_series` and `elman.Forecaster`. The groups [text] and [series] belong to the
+one or the other. Where the default is *chosen*, the value comes from the size of the data and the budget and is written into the
+run's `config.toml`. A setting that holds a list takes several values: `--inputs "p (mbar)" "T (degC)"`.
 """
 
 COMMANDS_HEAD = """\

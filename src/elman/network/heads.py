@@ -187,5 +187,7 @@ def _starting_biases(levels: Sequence[float]) -> list[float]:
     """
     middle = min(range(len(levels)), key=lambda index: abs(levels[index] - 0.5))
     places = [math.log(level / (1 - level)) * math.sqrt(3) / math.pi for level in levels]
-    steps = [abs(places[k] - places[k - 1 if k > middle else k + 1]) if k != middle else 0.0 for k in range(len(levels))]
+    steps = [
+        abs(places[k] - places[k - 1 if k > middle else k + 1]) if k != middle else 0.0 for k in range(len(levels))
+    ]
     return [math.log(math.expm1(step)) if step else 0.0 for step in steps]

@@ -296,7 +296,8 @@ class Encoding:
         try:
             lists: dict[str, Any] = {name: tuple(facts[name]) for name in _LISTS}
             zone, target = facts["time_zone"], facts["target"]
-            encoding = cls(target=target, step=Duration.parse(facts["step"]), time_zone=zone, **lists, **arrays)
+            parts: dict[str, Any] = {**lists, **arrays, "target": target, "time_zone": zone}
+            encoding = cls(step=Duration.parse(facts["step"]), **parts)
             encoding._check()
             return encoding
         except (KeyError, TypeError, ValueError) as error:

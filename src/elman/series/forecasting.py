@@ -11,7 +11,10 @@ from elman.series.panel import Horizon, Panel
 class AbstractForecaster(Protocol):
     """A way of forecasting. An *origin* is the global number of the last row that may be known."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called beside the others."""
+        ...
 
     def fit(self, panel: Panel, horizon: Horizon, training_ends: Int64[np.ndarray, " series"]) -> None:
         """Learn from the rows of each series before `training_ends`; targets behind them must not matter either."""

@@ -3,9 +3,7 @@
 import json
 import math
 import os
-import signal
 import sys
-import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +31,7 @@ from elman.text.task import TextTask
 from elman.training.cache import default_cache_folder
 from elman.training.downloads import DATA_FOLDER_VARIABLE
 from elman.training.engine import precision, use_compilation_cache
+from elman.training.interrupts import interruptible
 from elman.training.loop import Trainer
 from elman.training.progress import Reporter
 from elman.training.runs import Run, default_run_path
@@ -195,7 +194,7 @@ def _train(
         task = TextTask(ready.training, ready.held_out, ready.encoded.vocabulary, ready.config)
         facts = {**ready.facts, "baselines": figures}
         trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=facts)
-        with _interruptible(trainer):
+        with interruptible(trainer):
             outcome = trainer.train(resume=resume)
     return TextRun(run.path, interrupted=outcome.ending == "interrupted")
 
@@ -273,25 +272,6 @@ def cached_baselines(ready: Prepared, reporter: Reporter | None = None) -> dict[
     with suppress(RunError):  # a cache that cannot be written costs the next start a few seconds, no more
         write_atomically(path, json.dumps(figures).encode())
     return figures
-
-
-@contextmanager
-def _interruptible(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C asks the loop to stop after its block; a second one stops at once, as always."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(*_: object) -> None:
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        trainer.interrupt()
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _check_sizes(config: Config, training_symbols: int) -> None:

@@ -18,7 +18,7 @@ import optax
 
 from elman.config import TrainingSettings
 from elman.errors import BundleError, TrainingError
-from elman.network.model import Network, to_arrays, with_arrays
+from elman.network.model import to_arrays, with_arrays
 from elman.training.optimizers import build_optimizer, learning_rate
 from elman.training.progress import Reporter, Status
 from elman.training.runs import EventLog, Run
@@ -31,6 +31,20 @@ VALIDATIONS = 10
 
 CHECKPOINT_SECONDS = 20.0
 MAX_RECOVERIES = 3
+
+
+class Trainable(Protocol):
+    """What the loop needs of a network, whatever its task makes of it; otherwise it is a tree of arrays."""
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers that training changes."""
+        ...
+
+    @property
+    def drops(self) -> bool:
+        """Whether training drops anything, and so needs random numbers."""
+        ...
 
 
 class Task(Protocol):
@@ -48,7 +62,7 @@ class Task(Protocol):
         """A score as people read it, with its unit."""
         ...
 
-    def initial_carry(self, network: Network) -> jax.Array:
+    def initial_carry(self, network: Any) -> jax.Array:
         """The carry before the first update."""
         ...
 
@@ -56,21 +70,19 @@ class Task(Protocol):
         """The batches of updates `update` to `update + count`, every array padded to a first axis of `size`; moves the cursor."""
         ...
 
-    def loss(
-        self, network: Network, batch: Any, carry: jax.Array, key: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+    def loss(self, network: Any, batch: Any, carry: jax.Array, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """The loss of one update and the carry behind it; called inside the compiled block."""
         ...
 
-    def validate(self, network: Network) -> dict[str, float]:
+    def validate(self, network: Any) -> dict[str, float]:
         """Figures over the held-out part, `score` among them; empty where nothing is held out."""
         ...
 
-    def sample(self, network: Network, carry: jax.Array, iteration: int) -> str | None:
+    def sample(self, network: Any, carry: jax.Array, iteration: int) -> str | None:
         """A sample for the timeline, or None. It must depend on its arguments and the cursor only."""
         ...
 
-    def save_best(self, network: Network, path: Any, result: dict[str, Any]) -> None:
+    def save_best(self, network: Any, path: Any, result: dict[str, Any]) -> None:
         """Write the bundle."""
         ...
 
@@ -86,9 +98,9 @@ class Task(Protocol):
 class State(NamedTuple):
     """Every array that an update reads and writes."""
 
-    network: Network
+    network: Any
     optimizer: optax.OptState
-    average: Network | None
+    average: Any
     carry: jax.Array
 
 
@@ -140,7 +152,7 @@ class Outcome:
 
     ending: str
     position: Position
-    network: Network
+    network: Any
 
 
 class Trainer:
@@ -149,7 +161,7 @@ class Trainer:
     def __init__(
         self,
         task: Task,
-        network: Network,
+        network: Trainable,
         settings: TrainingSettings,
         run: Run,
         *,
@@ -179,7 +191,7 @@ class Trainer:
         self.interrupted = True
 
     @property
-    def network(self) -> Network:
+    def network(self) -> Any:
         """The weights that are validated, sampled and saved: the running mean where there is one."""
         return self.state.network if self.state.average is None else self.state.average
 
@@ -296,7 +308,7 @@ class Trainer:
         network = state.network
         key = jax.random.fold_in(self.key, iteration) if network.drops else None
 
-        def loss_of(network: Network) -> tuple[jax.Array, jax.Array]:
+        def loss_of(network: Any) -> tuple[jax.Array, jax.Array]:
             return self.task.loss(network, batch, state.carry, key)
 
         (loss, carry), gradient = jax.value_and_grad(loss_of, has_aux=True)(network)

@@ -1,0 +1,265 @@
+"""From a table to a trained forecaster: reads and repairs it, fills in the settings, makes the run folder, starts the loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import elman
+from elman.config import GROUPS, Config
+from elman.errors import DataError, RunError
+from elman.series.baselines import default_baselines
+from elman.series.encoding import Encoding
+from elman.series.findings import DataReport
+from elman.series.forecasting import AbstractForecaster
+from elman.series.grid import to_panel
+from elman.series.inspection import inspect
+from elman.series.model import horizon_of, new_network
+from elman.series.panel import Horizon, Panel, Split
+from elman.series.presets import check_lengths, resolve, resolve_rows
+from elman.series.presets import preset as preset_settings
+from elman.series.results import write_evaluation
+from elman.series.run import SeriesRun
+from elman.series.stations import find_table
+from elman.series.tables import read_table
+from elman.series.targets import check_target, choose_target
+from elman.series.task import SeriesTask
+from elman.training.downloads import chosen_data_folder
+from elman.training.engine import precision, use_compilation_cache
+from elman.training.interrupts import interruptible
+from elman.training.loop import Trainer
+from elman.training.progress import Reporter
+from elman.training.runs import Run, default_run_path
+
+RUN_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table that is ready to be trained on: what `prepare` found out before the first update."""
+
+    panel: Panel
+    report: DataReport
+    split: Split
+    horizon: Horizon
+    encoding: Encoding
+    config: Config
+    digest: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the log's first line says of the data."""
+        starts = self.panel.offsets[:-1]
+        return {
+            "training_rows": int((self.split.training_ends - starts).sum()),
+            "validation_rows": int((self.split.validation_ends - self.split.training_ends).sum()),
+            "rows": self.panel.row_count,
+            "series": self.panel.series_count,
+            "inputs": self.encoding.names_of_inputs()[:200],
+        }
+
+
+def train_series(
+    source: Any,
+    *,
+    run: Path | str | None = None,
+    preset: str | None = None,
+    data_folder: Path | None = None,
+    reporter: Reporter | None = None,
+    prepared: Callable[[Prepared, Run], None] | None = None,
+    baselines: bool = True,
+    **settings: Any,
+) -> SeriesRun:
+    """Train a forecaster on a table, and return the run.
+
+    source: a file, folder, pattern, data frame or database URI (`read_table`), or a table by name: jena, jena-2020, weather.
+    run: the run folder; None: a new one in `runs/`. preset: see `PRESETS`; `settings` go over it. prepared: called before the
+    first update. baselines: fit them and score everything at the end. settings: any setting of `docs/settings.md` by name.
+
+    Raises: `ConfigError`, `DataError`, `RunError`, `TrainingError`.
+    """
+    reporter = reporter or Reporter()
+    config = Config().replace(**_over_preset(preset, settings))
+    found, name = locate(source, data_folder, reporter)
+    ready = prepare(found, config, reporter)
+    run_path = Path(run) if run is not None else default_run_path(_run_name(name, preset))
+    use_compilation_cache()
+    corpora_in = chosen_data_folder(data_folder)
+    from_file = isinstance(found, str | Path)
+    description = {
+        "run": {
+            "format": RUN_FORMAT,
+            "task": "series",
+            "elman": elman.__version__,
+            "input": _absolute(source) if from_file else "",
+            "digest": ready.digest,
+            "baselines": baselines,
+            **({"preset": preset} if preset else {}),
+            **({"data_folder": str(corpora_in.absolute())} if corpora_in else {}),
+        },
+        **ready.config.to_dict("series"),
+    }
+    folder = Run.create(run_path, description)
+    return _train(ready, folder, reporter, prepared, baselines, resume=False)
+
+
+def resume_series(
+    path: Path | str,
+    *,
+    source: Any = None,
+    reporter: Reporter | None = None,
+    prepared: Callable[[Prepared, Run], None] | None = None,
+) -> SeriesRun:
+    """Go on with a run from its last checkpoint, bit for bit as if it had never stopped; a run that is over is returned as it is.
+
+    source: the data frame, where the run was trained on one; a file is found again.
+
+    Raises: `RunError` when the run is in use or damaged, `DataError` when its table is no longer the same.
+    """
+    reporter = reporter or Reporter()
+    run = Run(path)
+    _, facts = read_description(run)
+    checkpoint = run.checkpoints.latest()
+    if checkpoint is not None and checkpoint.state.get("ended") and (run.path / "evaluation.json").exists():
+        return SeriesRun(run.path)
+    ready = reopen(run, reporter, source=source)
+    use_compilation_cache()
+    return _train(ready, run, reporter, prepared, facts.get("baselines", True), resume=checkpoint is not None)
+
+
+def reopen(run: Run, reporter: Reporter | None = None, *, source: Any = None) -> Prepared:
+    """The table of a run, read again and ready as it was.
+
+    Raises: `DataError` where it is no longer the same, or was a data frame and `source` is not given.
+    """
+    reporter = reporter or Reporter()
+    config, facts = read_description(run)
+    given = facts["input"] if source is None else source
+    if isinstance(given, str) and not given:
+        raise DataError(
+            f"{run.path} was trained on a data frame, which is not kept: give the frame, or a file with --data"
+        )
+    folder = facts.get("data_folder")
+    found, _ = locate(given, Path(folder) if folder else None, reporter)
+    ready = prepare(found, config, reporter)
+    if ready.digest != facts["digest"]:
+        raise DataError(
+            f"the table of {run.path} has changed since the run began ({facts['input'] or 'a data frame'}): restore it, "
+            f"or start a new run"
+        )
+    return ready
+
+
+def read_description(run: Run) -> tuple[Config, dict[str, Any]]:
+    """The settings of a series run, and what its `[run]` table says.
+
+    Raises: `RunError` when the run is of another task or format, or its table is incomplete.
+    """
+    tables = run.description
+    facts = tables.pop("run", None)
+    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+        raise RunError(f"{run.path / 'config.toml'} has no [run] table with a format: it was not written by elman")
+    if facts["format"] > RUN_FORMAT:
+        raise RunError(
+            f"{run.path} was written by a newer elman (format {facts['format']}, this one reads {RUN_FORMAT}): upgrade"
+        )
+    if facts.get("task") != "series":
+        raise RunError(f"{run.path} is a run of task {facts.get('task')!r}; a series run is expected here")
+    if not all(isinstance(facts.get(name), str) for name in ("input", "digest")):
+        raise RunError(
+            f"{run.path / 'config.toml'} does not say which table the run is about (input, digest): it is damaged; "
+            f"restore it from a copy, or start a new run"
+        )
+    return Config.from_dict({group: values for group, values in tables.items() if group in GROUPS}), facts
+
+
+def locate(source: Any, data_folder: Path | None, reporter: Reporter) -> tuple[Any, str]:
+    """The file behind a table's name, or the source as it is; and a short name for it."""
+    if isinstance(source, str | Path):
+        found = find_table(str(source), data_folder=data_folder, progress=reporter.working)
+        reporter.pause()
+        text = str(source)
+        stem = "database" if "://" in text else Path(text.rstrip("/")).name.split(".")[0]
+        return (source if found is None else found), stem
+    return source, "frame"
+
+
+def prepare(source: Any, config: Config, reporter: Reporter | None = None) -> Prepared:
+    """Read, inspect, repair and split the table, and fill in the settings that were left to the program."""
+    reporter = reporter or Reporter()
+    try:
+        table = read_table(source, config.series, progress=reporter.working)
+        reporter.working("inspecting", 0.0)
+        target = choose_target(table, config.series)
+        config = config.replace(target=target)
+        report = inspect(table, config.series)
+        check_target(report, target)
+        panel = to_panel(table, report, config.series)
+    finally:
+        reporter.pause()
+    name, digest = table.source, table.digest
+    del table  # the largest thing in memory, and not needed any more
+    config = resolve_rows(config, panel.step)
+    split = Split.of(panel, config.series.split)
+    check_lengths(config, panel, split, name)
+    horizon = horizon_of(config, panel.step, target)
+    encoding = Encoding.fit(panel, split.training_ends, horizon, config.series)
+    config = resolve(config, panel, split, encoding.input_size)
+    return Prepared(panel, report, split, horizon, encoding, config, digest)
+
+
+def fitted_baselines(ready: Prepared, reporter: Reporter) -> list[AbstractForecaster]:
+    """Every baseline that the data allows, fitted on the training part."""
+    baselines = default_baselines(ready.panel, ready.horizon, ready.split.training_ends)
+    for number, baseline in enumerate(baselines):
+        reporter.working(f"fitting {baseline.name}", number / len(baselines))
+        baseline.fit(ready.panel, ready.horizon, ready.split.training_ends)
+    reporter.pause()
+    return baselines
+
+
+def _train(
+    ready: Prepared,
+    run: Run,
+    reporter: Reporter,
+    prepared: Callable[[Prepared, Run], None] | None,
+    baselines: bool,
+    *,
+    resume: bool,
+) -> SeriesRun:
+    if prepared is not None:
+        prepared(ready, run)
+    with precision(ready.config.training.dtype):
+        network = new_network(ready.config, ready.encoding)
+        task = SeriesTask(ready.panel, ready.split, ready.encoding, ready.config)
+        trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=ready.facts)
+        with interruptible(trainer):
+            outcome = trainer.train(resume=resume)
+    if outcome.ending == "interrupted":
+        return SeriesRun(run.path, interrupted=True)
+    result = SeriesRun(run.path)
+    if run.best_path.exists():
+        others = fitted_baselines(ready, reporter) if baselines else []
+        write_evaluation(result, ready.panel, ready.split, ready.report, others, reporter)
+    return result
+
+
+def _over_preset(preset: str | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """The preset's settings with those given over them; a budget given replaces the preset's, of whatever kind."""
+    chosen = {**(preset_settings(preset) if preset else {}), **settings}
+    budgets = ("minutes", "steps", "epochs")
+    if any(settings.get(budget) is not None for budget in budgets):
+        chosen |= {budget: settings.get(budget) for budget in budgets}
+    return chosen
+
+
+def _absolute(source: str | Path) -> str:
+    """A path made absolute, so that a run resumes from any folder; a URI or the name of a table stays as it is."""
+    text, path = str(source), Path(source)
+    return str(path.absolute()) if "://" not in text and (path.exists() or any(c in text for c in "*?[/")) else text
+
+
+def _run_name(stem: str, preset: str | None) -> str:
+    """A short name for a run's folder."""
+    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "series"
+    return f"{stem[:40]}-{preset}" if preset and preset != stem else stem[:40]
