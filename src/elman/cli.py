@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -21,6 +22,9 @@ start here:
   elman demo                                  a tour of three minutes, no network needed
   elman train text MYTEXT.txt                 train a model on your own text
   elman sample runs/MYTEXT-…                  let it write
+  elman describe MYTABLE.csv                  what is in a table, and what is wrong with it
+  elman train series MYTABLE.csv --target COLUMN --horizon 24h
+  elman forecast runs/MYTABLE-…               what comes next
 
 `elman COMMAND --help` explains a command.
 """
@@ -69,7 +73,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_sample(commands)
     _add_samples(commands)
+    _add_describe(commands)
+    _add_forecast(commands)
     _add_evaluate(commands)
+    _add_backtest(commands)
     _add_report(commands)
     _add_hello(commands)
     _add_info(commands)
@@ -118,7 +125,8 @@ def _command(
     commands: Any, name: str, summary: str, *, module: str | None = None, description: str = "", **extra: Any
 ) -> Any:
     """A command's parser with what every command takes."""
-    parser = commands.add_parser(name, help=summary, description=description or summary, **extra)
+    words = textwrap.fill(description or summary, 100, break_on_hyphens=False)
+    parser = commands.add_parser(name, help=summary, description=words, **extra)
     parser.set_defaults(module=module or name, parser=parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -152,11 +160,40 @@ def _add_setting(parser: Any, option: Option) -> None:
     parser.add_argument(option.flag, type=option.kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
 
 
+def _add_groups(parser: Any, titles: dict[str, str]) -> None:
+    """The flags of whole groups of settings, each under its title."""
+    for group, title in titles.items():
+        section = parser.add_argument_group(title)
+        for option in options():
+            if option.group == group:
+                _add_setting(section, option)
+
+
+def _add_data_dir(parser: Any, what: str) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", help=f"folder with {what} (default: $ELMAN_DATA)")
+
+
+def _add_quiet(parser: Any) -> None:
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
 def _add_demo(commands: Any) -> None:
-    parser = _command(commands, "demo", "a tour of three minutes: hello, a character model, a report")
-    parser.add_argument("--minutes", type=float, default=1.2, metavar="X", help="minutes to train (default: 1.2)")
-    parser.add_argument("--run", metavar="DIR", help="folder of the run (default: a new one in runs/)")
-    parser.add_argument("--data-dir", metavar="DIR", help="folder with corpora (default: $ELMAN_DATA)")
+    parser = _command(
+        commands, "demo", "a tour of three minutes: hello, a character model, the weather tomorrow, reports"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=1.1,
+        metavar="X",
+        help="minutes of training, of which about 40 %% go to the weather (default: 1.1)",
+    )
+    parser.add_argument(
+        "--run",
+        metavar="DIR",
+        help="folder of the run on text; that on the weather gets DIR-weather (default: new ones in runs/)",
+    )
+    _add_data_dir(parser, "corpora")
 
 
 def _add_train(commands: Any) -> None:
@@ -164,13 +201,19 @@ def _add_train(commands: Any) -> None:
         commands,
         "train",
         "train a network, or go on with a run",
-        description="Train a network on text, or go on with a run that was stopped: `elman train --resume RUN`.",
+        description="Train a network on text or on a table of measurements, or go on with a run that was stopped: "
+        "`elman train --resume RUN`.",
     )
     train.add_argument("--resume", metavar="RUN", help="go on with this run from its last checkpoint, bit for bit")
-    train.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_quiet(train)
     train.add_argument("--no-samples", action="store_true", help="show no samples while training (they are still kept)")
     _add_json(train)
     kinds = train.add_subparsers(dest="kind", metavar="KIND", title="what to train on")
+    _add_train_text(kinds)
+    _add_train_series(kinds)
+
+
+def _add_train_text(kinds: Any) -> None:
     text = _command(
         kinds,
         "text",
@@ -189,16 +232,38 @@ def _add_train(commands: Any) -> None:
     text.add_argument("--preset", metavar="NAME", help="settings by name: min-char-rnn")
     text.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags go over it")
     text.add_argument("--init", metavar="FILE.npz", help="starting weights: wxh, whh, why, bh, by")
-    text.add_argument("--data-dir", metavar="DIR", help="folder with corpora (default: $ELMAN_DATA)")
-    text.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_data_dir(text, "corpora")
+    _add_quiet(text)
     text.add_argument("--no-samples", action="store_true", help="show no samples while training (they are still kept)")
     _add_json(text)
-    titles = {"network": "the network", "training": "training", "text": "text"}
-    for group, title in titles.items():
-        section = text.add_argument_group(title)
-        for option in options():
-            if option.group == group:
-                _add_setting(section, option)
+    _add_groups(text, {"network": "the network", "training": "training", "text": "text"})
+
+
+_TABLE_HELP = (
+    "a file (CSV, TSV, Parquet, Arrow; packed or not), a folder of such files, a quoted pattern, a database's URI with --query, "
+    "or a table by name: jena, jena-2020, weather"
+)
+
+
+def _add_train_series(kinds: Any) -> None:
+    series = _command(
+        kinds,
+        "series",
+        "a forecaster of a column of a table",
+        module="train",
+        description="Train a forecaster. Without more than --target and --horizon: a network that suits the table, at most a "
+        "minute. At the end it is scored beside simple methods on the last part of the table, which it has not seen, and the "
+        "first line says who wins.",
+    )
+    series.add_argument("input", metavar="INPUT", help=_TABLE_HELP)
+    series.add_argument("--run", metavar="DIR", help="folder of the run (default: a new one in runs/)")
+    series.add_argument("--preset", metavar="NAME", help="settings by name: jena, best")
+    series.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags go over it")
+    _add_data_dir(series, "tables")
+    series.add_argument("--no-baselines", action="store_true", help="fit no simple methods to compare with")
+    _add_quiet(series)
+    _add_json(series)
+    _add_groups(series, {"network": "the network", "training": "training", "series": "the table and the forecast"})
 
 
 def _add_sample(commands: Any) -> None:
@@ -255,27 +320,121 @@ def _add_samples(commands: Any) -> None:
     _add_json(parser)
 
 
+_WRITTEN = ("time_column", "series_column", "query", "time_format", "time_zone", "decimal", "refuse")
+"""The settings that say how a table is written, which may be another way for new rows than in training."""
+
+_READING = ("target", "inputs", "known", "static", "step", *_WRITTEN)
+"""All that say how a table is read."""
+
+
+def _add_reading(parser: Any, names: tuple[str, ...], title: str) -> None:
+    section = parser.add_argument_group(title)
+    for option in options():
+        if option.name in names:
+            _add_setting(section, option)
+
+
+def _add_describe(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "describe",
+        "what is in a table of measurements, and what is wrong with it",
+        description="Report on a table before training: times, steps, gaps, repeats, constant columns, numbers that mean "
+        "'missing', and what `elman train series` would do about each.",
+    )
+    parser.add_argument("input", metavar="INPUT", help=_TABLE_HELP)
+    parser.add_argument("--output", metavar="FILE.png|.svg", help="draw all columns over time, with the gaps")
+    _add_data_dir(parser, "tables")
+    _add_quiet(parser)
+    _add_json(parser)
+    _add_reading(parser, _READING, "how the table is read")
+
+
+def _add_forecast(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "forecast",
+        "what comes next, with its uncertainty",
+        description="Forecast from the last rows of a table: of the run's own, or of new rows that need no target. What is odd "
+        "about new rows (a column in another unit, another range) is said on standard error.",
+    )
+    parser.add_argument("model", metavar="RUN|BUNDLE", help="a run folder or a bundle")
+    parser.add_argument(
+        "--data", metavar="NEW", help="recent rows with the columns of the training (default: the run's table)"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the forecasts: .csv, .tsv or .parquet")
+    parser.add_argument("--picture", metavar="FILE", help="draw the forecast behind its history: .png, .svg or .html")
+    _add_data_dir(parser, "tables")
+    _add_quiet(parser)
+    _add_json(parser)
+    _add_reading(parser, _WRITTEN, "how NEW is written, where otherwise than in training")
+
+
 def _add_evaluate(commands: Any) -> None:
     parser = _command(
         commands,
         "evaluate",
-        "score a model on text it has not seen",
-        description="Score a model: on the held-out part of its own text (a run), or on INPUT. Baselines stand beside the score.",
+        "score a model on what it has not seen",
+        description="Score a model beside the baselines: on the held-out part of its own data (a run), or on INPUT. A "
+        "forecaster's INPUT is one table: all of it behind the first lookback is scored, and the baselines learn from its "
+        "first part, of the size of the training part, which favors them.",
     )
     parser.add_argument("model", metavar="RUN|BUNDLE", help="a run folder or a bundle")
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="text to score (default: the run's held-out part)")
-    parser.add_argument("--data-dir", metavar="DIR", help="folder with corpora (default: $ELMAN_DATA)")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="INPUT", help="text or a table to score on (default: the run's held-out part)"
+    )
+    _add_data_dir(parser, "corpora and tables")
     parser.add_argument(
         "--unknown",
         default="error",
         choices=("skip", "error"),
         help="characters that the model does not know (default: error)",
     )
+    _add_quiet(parser)
     _add_json(parser)
+    _add_reading(parser, _WRITTEN, "how a table is written, where otherwise than in training")
+
+
+def _add_backtest(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "backtest",
+        "what a forecaster would have said at many moments of the past",
+        description="Forecast at rolling origins and score beside the baselines. Without --refit-every the network is as it is, "
+        "and honest behind the rows that it has learned from; with it, the network and every baseline learn anew from the rows "
+        "known by then.",
+    )
+    parser.add_argument("model", metavar="RUN|BUNDLE", help="a run folder or a bundle")
+    parser.add_argument("input", nargs="?", metavar="INPUT", help="a table (default: the run's own)")
+    parser.add_argument(
+        "--stride",
+        default="1",
+        metavar="LENGTH",
+        help="from one origin to the next: a duration or rows (default: 1 row)",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="PERCENT|DATE",
+        help="the first origin (default: the test part; of INPUT, behind the share that is for training)",
+    )
+    parser.add_argument(
+        "--refit-every",
+        type=int,
+        metavar="N",
+        help="train anew at every N-th origin, at the first too (default: never)",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write every forecast: .csv, .tsv or .parquet")
+    parser.add_argument("--picture", metavar="FILE", help="draw error by horizon, hour and month: .png, .svg or .html")
+    _add_data_dir(parser, "tables")
+    _add_quiet(parser)
+    _add_json(parser)
+    _add_reading(parser, _WRITTEN, "how INPUT is written, where otherwise than in training")
 
 
 def _add_report(commands: Any) -> None:
-    parser = _command(commands, "report", "write a run's report: one HTML file with curve and timeline")
+    parser = _command(
+        commands, "report", "write a run's report: one HTML file with its curve and its samples or forecasts"
+    )
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--output", metavar="FILE.html", help="where to write it (default: RUN/report.html)")
 

@@ -3,11 +3,17 @@
 import argparse
 from pathlib import Path
 
-from elman.reports import write_report
-from elman.text.run import TextRun
+from elman.commands.kinds import kind_of
+from elman.reports import write_report, write_series_report
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Write the report and say where it is."""
-    print(write_report(TextRun(parsed.run), Path(parsed.output) if parsed.output else None))
+    output = Path(parsed.output) if parsed.output else None
+    if kind_of(parsed.run) == "series":
+        print(write_series_report(parsed.run, output))
+        return 0
+    from elman.text.run import TextRun
+
+    print(write_report(TextRun(parsed.run), output))
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from elman.commands.kinds import refuse_series
 from elman.commands.output import print_json, write_text
 from elman.text.model import TextModel
 from elman.text.vocabulary import name_symbols
@@ -12,6 +13,7 @@ from elman.training.progress import printable
 
 def run(parsed: argparse.Namespace) -> int:
     """Write one text as it is made, or several, or one JSON object."""
+    refuse_series(parsed.model)
     use_compilation_cache()
     model = TextModel.load(parsed.model)
     options = {

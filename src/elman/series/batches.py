@@ -27,7 +27,7 @@ class Streams:
 
     A segment is `warm_up` steps and many more, each `every` rows apart, of one series; a reader that reaches the end of its
     segment goes on with the next one in a shuffled order, with a fresh state. Segments overlap by the warm-up, so an epoch scores
-    every step once, but the first of each series. Where segments begin changes from epoch to epoch.
+    every step once, but the first of each series. Where segments begin, and so which rows are steps, changes from epoch to epoch.
 
     ends: the first row of each series that is not for training; no target lies at or behind it.
     """
@@ -111,11 +111,12 @@ class Streams:
             first = start - int(random.integers(0, min(stride, length)))
             begins = np.arange(first, limit, stride)
             ends = np.minimum(begins + self.segment * self.every, limit)
-            begins = np.maximum(begins, start)
-            # What ends inside the segment before it would score nothing new.
+            begins[0] = max(first, start + (first - start) % self.every)
             steps = (ends - begins + self.every - 1) // self.every
-            warm_up = np.minimum(self.warm_up, steps // 2)
-            keep = (steps > self.warm_up) | (np.arange(len(begins)) == 0)
+            warm_up = np.full(len(begins), self.warm_up)
+            warm_up[0] = min(self.warm_up, int(steps[0]) // 2)  # a short series is scored too
+            # What ends within its warm-up ends inside the segment before it, and would score nothing new.
+            keep = steps > warm_up
             pieces.append(np.stack([begins, ends, warm_up], axis=1)[keep])
         segments = np.concatenate(pieces) if pieces else np.zeros((0, 3), np.int64)
         return segments[random.permutation(len(segments))]

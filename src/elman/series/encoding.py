@@ -16,13 +16,14 @@ Of each row the network sees
 import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from elman.config import SeriesSettings
-from elman.errors import BundleError
+from elman.errors import BundleError, ConfigError
 from elman.series.calendar import CIRCLES, circles_for, phases
 from elman.series.durations import Duration
 from elman.series.panel import Horizon, Panel
@@ -119,6 +120,9 @@ class Encoding:
             [np.isnan(panel.values[measured, c]).mean() if measured.any() else 0 for c in range(len(panel.columns))]
         )
         ranges = [_range(panel.values[training, c]) for c in range(len(panel.columns))]
+        # A series without a target in training is as good as new: it is scaled by its own rows, when they are there.
+        taught = np.unique(panel.series_of_rows()[training & ~np.isnan(panel.column(horizon.target))])
+        taught = taught if len(taught) else np.arange(panel.series_count)
         static = panel.static if panel.static.size else np.zeros((panel.series_count, 0), np.float32)
         static_scale = static.std(axis=0) if static.size else np.zeros(static.shape[1])
         return cls(
@@ -131,10 +135,10 @@ class Encoding:
             ahead=horizon.rows,
             step=panel.step,
             time_zone=panel.time_zone,
-            names=panel.names,
+            names=tuple(panel.names[series] for series in taught),
             static_columns=panel.static_columns,
-            center=center,
-            scale=scale,
+            center=center[taught],
+            scale=scale[taught],
             low=np.asarray([low for low, _ in ranges]),
             high=np.asarray([high for _, high in ranges]),
             static_center=np.asarray(static.mean(axis=0), np.float64),
@@ -283,12 +287,16 @@ class Encoding:
             and {self.target, *self.known, *self.directions, *self.masked} <= {*self.columns}
             and bool(self.ahead)
             and all(isinstance(rows, int) and 0 < rows < 10**9 for rows in self.ahead)
+            and list(self.ahead) == sorted({*self.ahead})
+            and all(len({*names}) == len(names) for names in (self.columns, self.names, self.circles))
             and all(isinstance(word, str) for word in words)
             and set(self.circles) <= set(CIRCLES)
             and bool((self.scale > 0).all() and (self.static_scale > 0).all())
         )
         if not sound:
             raise ValueError("its parts do not fit each other")
+        if self.time_zone is not None:
+            ZoneInfo(self.time_zone)
 
     @classmethod
     def from_parts(cls, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> "Encoding":
@@ -300,7 +308,7 @@ class Encoding:
             encoding = cls(step=Duration.parse(facts["step"]), **parts)
             encoding._check()
             return encoding
-        except (KeyError, TypeError, ValueError) as error:
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"is no whole series model: {error}") from None
 
 

@@ -1,6 +1,7 @@
 """A trained forecaster: one file with weights, scaler, column names and calibration, from which one forecasts."""
 
 import functools
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,25 @@ import jax
 import numpy as np
 
 from elman.config import Config
-from elman.errors import BundleError
+from elman.errors import BundleError, ConfigError
 from elman.network import to_arrays, with_arrays
 from elman.series.calibration import Calibration
 from elman.series.chunks import Program, Walk, forecast_origins, forecast_program
-from elman.series.durations import rows_of
+from elman.series.durations import Duration, rows_of
 from elman.series.encoding import Encoding, Rows
 from elman.series.networks import ForecastNetwork
 from elman.series.origins import series_of
 from elman.series.panel import Horizon, Panel
+from elman.series.zones import check_zone
 from elman.training.bundle import Bundle, made_with
 from elman.training.engine import precision
 from elman.training.runs import Run
 
 LONGEST_WINDOW = 1_000_000
 """Steps that a window may have in a saved file: more is damage."""
+
+_ENCODING_ARRAYS = {"center", "scale", "low", "high", "static_center", "static_scale"}
+_NAME_LISTS = ("columns", "known", "directions", "masked", "circles", "names", "static_columns")
 
 WARM_UP_LOOKBACKS = 4
 """Lookbacks of rows that a stream's state is warmed up on before it is asked: by then it has forgotten that it began at zero."""
@@ -34,6 +39,8 @@ class SeriesModel:
     """A network that forecasts, with all it takes to use it. `load` reads one from a bundle or a run folder.
 
     It is a forecaster like the baselines: `forecast(panel, origins)` answers with quantiles in the target's unit.
+
+    sentinels: by column, the numbers that meant "missing" in training, and mean it in new rows too.
     """
 
     network: ForecastNetwork
@@ -43,6 +50,7 @@ class SeriesModel:
     result: dict[str, Any] = field(default_factory=dict)
     name: str = "network"
     program: Program | None = None
+    sentinels: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path | str) -> "SeriesModel":
@@ -63,16 +71,19 @@ class SeriesModel:
             raise BundleError(f"{path} holds a model of kind {bundle.kind!r}; a forecaster is expected here")
         config = Config.from_dict(bundle.config)
         try:
-            encoding = Encoding.from_parts(bundle.codec, _under(bundle.arrays, "encoding."))
-            calibration = _calibration(_under(bundle.arrays, "calibration."), len(encoding.ahead), config)
-        except BundleError as error:
-            raise BundleError(f"{path} {error}") from None
-        _check_rows(config, encoding, str(path))
+            encoding = _encoding(bundle.codec, _under(bundle.arrays, "encoding."))
+            _check_rows(config, encoding)
+            calibration = _calibration(_under(bundle.arrays, "calibration."), config, encoding)
+            sentinels = _sentinels(bundle.codec.get("sentinels", {}))
+        except (BundleError, ConfigError) as error:
+            raise BundleError(f"{path} is no whole series model: {error}; write it again") from None
+        weights = _under(bundle.arrays, "network.")
+        _check_weights(weights, config, str(path))
         with precision(config.training.dtype):
             # The shapes that the settings call for, without drawing weights: a hostile size costs nothing.
             template = _network_shape(config, encoding, str(path))
-            network = with_arrays(template, _under(bundle.arrays, "network."), str(path))
-        return cls(network, encoding, calibration, config, bundle.result)
+            network = with_arrays(template, weights, str(path))
+        return cls(network, encoding, calibration, config, bundle.result, sentinels=sentinels)
 
     def save(self, path: Path | str) -> None:
         """Write the bundle: one safetensors file with everything that is needed to forecast."""
@@ -83,27 +94,27 @@ class SeriesModel:
             kind="series",
             arrays=arrays,
             config=self.config.to_dict("series"),
-            codec=self.encoding.to_dict(),
+            codec={**self.encoding.to_dict(), "sentinels": self.sentinels},
             made_with=made_with(),
             result=self.result,
         ).save(path)
 
-    @property
+    @functools.cached_property
     def horizon(self) -> Horizon:
-        """What it was asked to forecast: the horizon's own rows, without those that it learns on the side."""
+        """What it was asked to forecast: the horizon's own rows."""
         return horizon_of(self.config, self.encoding.step, self.encoding.target)
 
-    @property
+    @functools.cached_property
     def lookback(self) -> int:
         """Rows that a forecast looks back on at least."""
         return rows_of(self.config.series.lookback or "1", self.encoding.step, "lookback")
 
-    @property
+    @functools.cached_property
     def every(self) -> int:
         """Rows from one step of the network to the next."""
         return rows_of(self.config.series.every or "1", self.encoding.step, "every")
 
-    @property
+    @functools.cached_property
     def walk(self) -> Walk:
         """How forecasts at many origins are made."""
         return walk_of(self.config, self.lookback, self.every)
@@ -119,7 +130,8 @@ class SeriesModel:
     def forecast(self, panel: Panel, origins: np.ndarray) -> np.ndarray:
         """Calibrated quantiles `[origins, steps, levels]` in the target's unit, for the horizon's rows ahead of each origin.
 
-        panel: with the columns the model was trained on; its series may be others. origins: global row numbers.
+        NaN where the target of a series was never seen up to the origin. panel: with the columns the model was trained on; its
+        series may be others: such a series is scaled by its rows up to the first origin that is asked. origins: global row numbers.
         """
         origins = np.asarray(origins, np.int64)
         if len(origins) == 0:
@@ -132,7 +144,9 @@ class SeriesModel:
         outputs = len(self.encoding.ahead) * len(self.horizon.levels)
         with precision(self.config.training.dtype):
             scaled = forecast_origins(self._program, self.network, self.encoding, rows, origins, self.walk, outputs)
-        return self.in_units(scaled, rows.series[origins], rows, calibrated=calibrated)
+        said = self.in_units(scaled, rows.series[origins], rows, calibrated=calibrated)
+        said[origins < first_seen(rows)[rows.series[origins]]] = np.nan  # nothing to go by
+        return said
 
     def in_units(self, scaled: np.ndarray, series: np.ndarray, rows: Rows, *, calibrated: bool = True) -> np.ndarray:
         """Scaled quantiles `[n, ahead, levels]` as measurements of the series `[n]`, for the horizon's rows only."""
@@ -169,35 +183,102 @@ def new_network(config: Config, encoding: Encoding) -> ForecastNetwork:
         return jax.jit(create)(key=jax.random.key(config.training.seed))
 
 
+def first_seen(rows: Rows) -> np.ndarray:
+    """For each series the global number of the first row with a value of the target; behind all rows where there is none."""
+    seen = np.flatnonzero(~np.isnan(rows.targets))
+    found = np.append(seen, len(rows.targets))[np.searchsorted(seen, rows.offsets[:-1])]
+    return np.where(found < rows.offsets[1:], found, len(rows.targets))
+
+
 def _network_shape(config: Config, encoding: Encoding, source: str) -> ForecastNetwork:
-    if config.network.hidden is None:
-        raise BundleError(f"{source} does not say how many hidden units its network has")
     try:
         return jax.eval_shape(lambda: new_network(config, encoding))
-    except (OverflowError, TypeError, ValueError, MemoryError) as error:
+    except (OverflowError, TypeError, ValueError, MemoryError, ConfigError) as error:
         raise BundleError(f"{source} calls for a network that cannot be: {error}") from None
 
 
-def _calibration(arrays: dict[str, np.ndarray], ahead: int, config: Config) -> Calibration:
+def _check_weights(weights: dict[str, np.ndarray], config: Config, source: str) -> None:
+    """Refuse, before any shape is worked out, weights that cannot be those of the settings' network, or are no numbers."""
+    if config.network.hidden is None:
+        raise BundleError(f"{source} does not say how many hidden units its network has")
+    if len(weights) < config.series.members * config.network.layers:
+        raise BundleError(
+            f"{source} does not fit its own settings: it holds {len(weights)} arrays of weights, too few for "
+            f"{config.series.members} members of {config.network.layers} layers; were they edited?"
+        )
+    for name, array in weights.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BundleError(f"{source} is damaged: its weights {name!r} are not finite; write it again")
+
+
+def _encoding(codec: dict[str, Any], arrays: dict[str, np.ndarray]) -> Encoding:
+    """The encoding in a bundle's parts, checked: nothing of it may surprise the rest of the room."""
+    if set(arrays) != _ENCODING_ARRAYS or any(array.dtype != np.float64 for array in arrays.values()):
+        raise BundleError(f"its arrays are not the {len(_ENCODING_ARRAYS)} of float64 that scale measurements")
+    lists = {name: codec.get(name) for name in (*_NAME_LISTS, "ahead")}
+    if not all(isinstance(found, list) for found in lists.values()):
+        raise BundleError("its codec lacks lists")
+    for name in _NAME_LISTS:
+        words = codec[name]
+        if not all(isinstance(word, str) for word in words) or len(set(words)) != len(words):
+            raise BundleError(f"{name!r} in its codec is no list of different names")
+    ahead = codec["ahead"]
+    if any(type(rows) is not int or not 0 < rows <= LONGEST_WINDOW for rows in ahead) or ahead != sorted(set(ahead)):
+        raise BundleError("'ahead' in its codec is no rising list of rows")
+    step, zone = codec.get("step"), codec.get("time_zone")
+    if not isinstance(step, str) or not isinstance(zone, str | None) or not isinstance(codec.get("target"), str):
+        raise BundleError("its codec lacks the step, the time zone or the target")
+    Duration.parse(step[:100])
+    if zone is not None:
+        check_zone(zone[:100])
+    try:
+        encoding = Encoding.from_parts(codec, arrays)
+    except BundleError as error:
+        raise BundleError(str(error).removeprefix("is no whole series model: ")) from None
+    if encoding.target in encoding.directions:
+        raise BundleError("its target cannot be a direction")
+    return encoding
+
+
+def _calibration(arrays: dict[str, np.ndarray], config: Config, encoding: Encoding) -> Calibration:
     """The calibration in a bundle's arrays, checked."""
-    levels = config.series.levels if config.series.forecast == "quantiles" else (0.5,)
+    horizon = horizon_of(config, encoding.step, encoding.target)
     try:
         found = Calibration.from_arrays(arrays)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BundleError(f"is no whole series model: its calibration cannot be read ({error})") from None
-    asked = found.shifts.shape[0] if found.shifts.ndim == 2 else 0
-    if found.levels != tuple(levels) or found.shifts.shape != (asked, len(levels)) or not 1 <= asked <= ahead:
-        raise BundleError("is no whole series model: its calibration does not fit its levels")
+        whole = found.levels == tuple(horizon.levels) and bool(np.isfinite(found.shifts).all())
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise BundleError(f"its calibration cannot be read ({error})") from None
+    if not whole or found.shifts.shape != (len(horizon.rows), len(horizon.levels)):
+        raise BundleError("its calibration does not fit its horizon and levels")
     return found
 
 
-def _check_rows(config: Config, encoding: Encoding, source: str) -> None:
+def _sentinels(found: Any) -> dict[str, list[float]]:
+    """The numbers that mean "missing", checked."""
+    lists = found.values() if isinstance(found, dict) else [None]
+    if not all(isinstance(numbers, list) and all(type(n) in (int, float) for n in numbers) for numbers in lists):
+        raise BundleError("'sentinels' in its codec is no table of lists of numbers")
+    try:
+        return {name: [float(number) for number in numbers] for name, numbers in found.items()}
+    except OverflowError:
+        raise BundleError("'sentinels' in its codec holds a number beyond all floats") from None
+
+
+def _check_rows(config: Config, encoding: Encoding) -> None:
     """Refuse durations that make no sense together, before anything is made from them."""
-    horizon = horizon_of(config, encoding.step, encoding.target) if config.series.horizon else None
-    if horizon is None or not set(horizon.rows) <= set(encoding.ahead):
-        raise BundleError(f"{source} is no whole series model: its horizon is not what its network forecasts")
-    if rows_of(config.series.lookback or "1", encoding.step, "lookback") > LONGEST_WINDOW:
-        raise BundleError(f"{source} looks back further than a model can: it is damaged")
+    levels = config.series.levels
+    if not levels or any(a >= b for a, b in itertools.pairwise(levels)):
+        raise BundleError("its levels do not rise")
+    furthest = rows_of(config.series.horizon, encoding.step, "horizon")
+    # The path up to a horizon is a list of rows: its length is looked at before it is made.
+    if furthest > encoding.ahead[-1] or not {*horizon_of(config, encoding.step, encoding.target).rows} <= {
+        *encoding.ahead
+    }:
+        raise BundleError("its horizon is not what its network forecasts")
+    lookback = rows_of(config.series.lookback or "1", encoding.step, "lookback")
+    every = rows_of(config.series.every or "1", encoding.step, "every")
+    if not every <= lookback <= LONGEST_WINDOW:
+        raise BundleError(f"a lookback of {lookback} rows with every {every} is not possible")
 
 
 def _asked_first(panel: Panel, origins: np.ndarray) -> np.ndarray:

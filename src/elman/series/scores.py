@@ -16,7 +16,7 @@ from elman.series.calibration import Calibration
 from elman.series.forecasting import AbstractForecaster
 from elman.series.metrics import Figures, Sums, naive_scales, skill
 from elman.series.moments import hours_and_months, target_times
-from elman.series.origins import evenly, part_origins, series_of, truth
+from elman.series.origins import evenly, part_origins, series_of, stretches, truth
 from elman.series.panel import Horizon, Panel, Split
 from elman.series.units import unit_of
 
@@ -33,6 +33,9 @@ same. The quantiles of 200,000 scores are exact to 0.05 % at the level 0.05."""
 CHUNK_VALUES = 1 << 26
 """Numbers in a chunk of forecasts: 268 MB. Large, because a network walks through the past once for each chunk."""
 
+MOST_ORIGINS = 500_000
+"""Origins of a part that are scored at most: the error of a mean over so many is below a hundredth of what it measures."""
+
 MOST_UNANSWERED = 0.01
 """A baseline that leaves more than this share of what the main forecaster answers is never the best: it chose its questions."""
 
@@ -44,11 +47,13 @@ def evaluate(
     split: Split,
     *,
     main: str,
+    most: int = MOST_ORIGINS,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores of forecasters that are fitted already, as plain values for JSON.
 
-    main: the name of the one that the others are baselines of.
+    main: the name of the one that the others are baselines of. most: origins of a part that are asked; of more, evenly spaced
+    stretches are taken (`origins.stretches`), the same for every forecaster.
 
     Result: target, unit, horizon (a duration), step, levels, rows (of the panel), main, verdict (one sentence);
     validation and test, each with the figures of `metrics` at the furthest step for main, and skill, best_baseline, baselines
@@ -60,8 +65,8 @@ def evaluate(
     if main not in names or len(set(names)) < len(names):
         raise ValueError(f"main = {main!r} must be one of the forecasters' names, which must all differ: {names}")
     parts = {
-        "validation": part_origins(panel, horizon, split.training_ends, split.validation_ends),
-        "test": part_origins(panel, horizon, split.validation_ends, panel.offsets[1:]),
+        "validation": stretches(part_origins(panel, horizon, split.training_ends, split.validation_ends), most),
+        "test": stretches(part_origins(panel, horizon, split.validation_ends, panel.offsets[1:]), most),
     }
     scales = series_scales(panel, horizon, split.training_ends)
     total = len(forecasters) * sum(len(origins) for origins in parts.values())

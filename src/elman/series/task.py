@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from elman.config import Config
+from elman.network import AbstractHead
 from elman.series.batches import Streams, Windows
 from elman.series.calibration import Calibration
 from elman.series.chunks import forecast_program
@@ -15,14 +16,11 @@ from elman.series.durations import rows_of
 from elman.series.encoding import Encoding, Rows, Steps
 from elman.series.model import SeriesModel, horizon_of
 from elman.series.networks import ForecastNetwork
-from elman.series.origins import evenly, part_origins
+from elman.series.origins import part_origins, stretches
 from elman.series.panel import Panel, Split
 
 VALIDATION_LIMIT = 100_000
-"""Origins of the validation part that are scored while training, evenly spaced; `elman evaluate` scores all of them."""
-
-SIDE_WEIGHT = 1.0
-"""Weight of all that is learnt on the side together: the rows on the way to the horizon, and what the other columns will be."""
+"""Origins of the validation part that are scored while training, in evenly spaced stretches."""
 
 
 class Batch(NamedTuple):
@@ -39,12 +37,20 @@ class SeriesTask:
 
     noun = "forecasts"
 
-    def __init__(self, panel: Panel, split: Split, encoding: Encoding, config: Config) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        split: Split,
+        encoding: Encoding,
+        config: Config,
+        sentinels: dict[str, list[float]] | None = None,
+    ) -> None:
         training, series = config.training, config.series
         assert training.batch is not None
         assert training.unroll is not None
         self.encoding, self.config, self.batch = encoding, config, training.batch
-        self.rows: Rows = encoding.rows(panel)
+        self.sentinels = sentinels or {}
+        self.rows: Rows = encoding.rows(panel, known_until=split.validation_ends)
         self.horizon = horizon_of(config, encoding.step, encoding.target)
         self.unit_scale = float(self.rows.scale[0]) if panel.series_count == 1 else 1.0
         self.spread = panel.series_count > 1
@@ -56,9 +62,10 @@ class SeriesTask:
         self.walk_through: Streams | Windows = self._windows(config) if self.windows else self._streams(config)
         self.symbols_per_update = self.batch * (1 if self.windows else training.unroll)
         origins = part_origins(panel, self.horizon, split.training_ends, split.validation_ends)
+        origins = stretches(origins, VALIDATION_LIMIT)
         actual = self._ahead(origins, self.horizon.rows)
-        origins = evenly(origins[~np.isnan(actual).all(axis=1)], VALIDATION_LIMIT)
-        self.origins, self.actual = origins, self._ahead(origins, self.horizon.rows)
+        known = ~np.isnan(actual).all(axis=1)
+        self.origins, self.actual = origins[known], actual[known]
         self._program = forecast_program(encoding)
         self.calibration = Calibration(self.horizon.levels, np.zeros(self._shape))
 
@@ -122,21 +129,16 @@ class SeriesTask:
         inputs = self.encoding.inputs(batch.steps)
         carry = jnp.where(batch.fresh[:, None], 0, carry)
         hiddens, carry = network.hiddens(inputs.astype(carry.dtype), carry, key=key)
-        count = batch.targets.shape[0]
-        anchor = batch.steps.values[-count:, :, self.encoding.target_index]
-        counts = batch.scored[..., None] & ~jnp.isnan(batch.targets)
-        targets = jnp.where(counts, batch.targets - anchor[..., None], 0).astype(carry.dtype)
-        weights = counts * self._weights().astype(carry.dtype)
+        steps = batch.targets.shape[0]  # all of a stream's, the last of a window
+        values = batch.steps.values[-steps:]
+        anchor = values[..., self.encoding.target_index]
+        targets = batch.targets - anchor[..., None]
+        scored = batch.scored[..., None]
         losses = [
-            (member.head.loss(hidden[-count:], targets) * weights).sum() / jnp.maximum(weights.sum(), 1)
+            _mean_loss(member.head, hidden[-steps:], targets, scored)
             for member, hidden in zip(network.members, hiddens, strict=True)
         ]
         return sum(losses[1:], losses[0]) / len(losses), carry
-
-    def _weights(self) -> jax.Array:
-        """1 in the mean for the rows that were asked for, `SIDE_WEIGHT` together for those on the way."""
-        asked = np.isin(self.encoding.ahead, self.horizon.rows)
-        return jnp.asarray(np.where(asked, 1.0, SIDE_WEIGHT / max(1, (~asked).sum())))
 
     def _ahead(self, origins: np.ndarray, ahead: tuple[int, ...], ends: np.ndarray | None = None) -> np.ndarray:
         """The scaled target `ahead` of each origin, on a last axis; NaN where missing or at or behind the end of its series."""
@@ -169,7 +171,8 @@ class SeriesTask:
         return (quantiles - center[:, None, None]) / scale[:, None, None]
 
     def _model(self, network: ForecastNetwork, calibration: Calibration, result: dict[str, Any]) -> SeriesModel:
-        return SeriesModel(network, self.encoding, calibration, self.config, result, program=self._program)
+        parts = network, self.encoding, calibration, self.config, result
+        return SeriesModel(*parts, program=self._program, sentinels=self.sentinels)
 
     def sample(self, network: ForecastNetwork, carry: jax.Array, iteration: int) -> None:
         """A forecaster writes no samples."""
@@ -182,6 +185,13 @@ class SeriesTask:
 
     def move_to(self, cursor: dict[str, np.ndarray]) -> None:
         self.walk_through.move_to(cursor)
+
+
+def _mean_loss(head: AbstractHead, hidden: jax.Array, targets: jax.Array, scored: jax.Array) -> jax.Array:
+    """The mean loss over what is scored and known; a missing target must not reach the arithmetic, for NaN · 0 is NaN."""
+    counts = scored & ~jnp.isnan(targets)
+    losses = head.loss(hidden, jnp.where(counts, targets, 0).astype(hidden.dtype))
+    return jnp.where(counts, losses, 0).sum() / jnp.maximum(counts.sum(), 1)
 
 
 def _padded(leaf: np.ndarray, size: int) -> np.ndarray:

@@ -47,6 +47,12 @@ class Prepared:
     digest: str
 
     @property
+    def sentinels(self) -> dict[str, list[float]]:
+        """By column of the panel, the numbers that were found to mean "missing"."""
+        columns = (facts for facts in self.report.columns if facts.name in self.panel.columns)
+        return {facts.name: list(facts.sentinels) for facts in columns if facts.sentinels}
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the log's first line says of the data."""
         starts = self.panel.offsets[:-1]
@@ -231,7 +237,7 @@ def _train(
         prepared(ready, run)
     with precision(ready.config.training.dtype):
         network = new_network(ready.config, ready.encoding)
-        task = SeriesTask(ready.panel, ready.split, ready.encoding, ready.config)
+        task = SeriesTask(ready.panel, ready.split, ready.encoding, ready.config, ready.sentinels)
         trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=ready.facts)
         with interruptible(trainer):
             outcome = trainer.train(resume=resume)
