@@ -1,15 +1,36 @@
 """Every benchmark, one after the other: nothing else should run on the machine meanwhile.
 
-make bench                              about ten minutes
+make bench                                        about three quarters of an hour
+python benchmarks/all.py --only text              the text half: about ten minutes (`series`: the forecasting half)
+python benchmarks/all.py --peers PATH             also the forecasting peers, in their own environment: half an hour more
 """
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("startup", "recurrence", "classic", "sampling", "memory", "shakespeare")
+TEXT = ("startup", "recurrence", "classic", "sampling", "memory", "shakespeare")
+SERIES = ("running", "jena", "keras_split", "streams_windows", "big_tables")
+
+
+def run(script: str, *arguments: str) -> None:
+    """One script, to its end."""
+    print(f"== {script}", flush=True)
+    subprocess.run([sys.executable, Path(__file__).parent / f"{script}.py", *arguments], check=True)
+
+
+def main() -> None:
+    """Run them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("text", "series"))
+    parser.add_argument("--peers", help="the environment of `forecasting_peers.py`, which says what is in it")
+    parsed = parser.parse_args()
+    for script in (() if parsed.only == "series" else TEXT) + (() if parsed.only == "text" else SERIES):
+        run(script)
+    if parsed.peers:
+        run("forecasting_peers", "--peers", parsed.peers)
+
 
 if __name__ == "__main__":
-    for script in SCRIPTS:
-        print(f"== {script}", flush=True)
-        subprocess.run([sys.executable, Path(__file__).parent / f"{script}.py"], check=True)
+    main()

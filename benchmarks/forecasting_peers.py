@@ -1,8 +1,9 @@
 """Beside the peers: Keras' example network and neuralforecast's recurrent networks, on the same split, processor and minutes.
 
 The book's task. All are asked at the same origins; each is trained for the same time on the clock, in which compilation and its own
-ten validations count (of ours all origins, of theirs every 7th, to their advantage), and forecasts the test part with the weights that were best on validation. The peers get the 14 columns
-standardised by the training rows, windows of 120 hours, and two threads; ours is `train_series` with default settings.
+ten validations count (of ours all origins, of theirs every 7th, to their advantage), and forecasts the test part with the weights
+that were best on validation. The peers get the 14 columns standardised by the training rows, windows of 120 hours, and two threads;
+ours is `train_series` with default settings and that budget.
 
     keras-lstm            LSTM(32), Dense(1), Adam 1e-3, batches of 256, squared error: the example and the book
     keras-lstm-mae        the same, trained on the absolute error that is scored

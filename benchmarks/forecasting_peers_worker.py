@@ -4,10 +4,10 @@
 
 TASK.npz: values [rows, columns] standardised by the training rows, with no gaps; column 0 is the target; training, validation and
 test: origins, each with its truth (scaled, too); horizon; lookback. Trains for SECONDS on the clock, which counts everything but
-imports: compilation, updates and about ten validations, each of every 7th origin, because all of them would cost the larger networks
-a minute; the weights that were best forecast all of validation and test, uncounted. The last line of the output is JSON: validations
-[[seconds, mean absolute error, scaled], ...], final_validation, updates, parameters, forecasts per second, versions; the test
-forecasts (scaled) are written to TASK.npz.NAME.npy.
+imports: compilation, updates and ten validations, each of every 7th origin, because all of them would cost the larger networks a
+minute; the weights that were best then forecast all of validation and test, uncounted. The last line of the output is JSON:
+validations [[seconds, mean absolute error, scaled], ...], final_validation, updates, parameters, forecasts per second, versions.
+The test forecasts (scaled) are written to TASK.npz.NAME.npy.
 """
 
 import json
@@ -148,6 +148,10 @@ def neuralforecast_model(task: Any, seconds: float, kind: str, **sizes: int) -> 
 
         def __init__(self) -> None:
             self.began, self.curve, self.best, self.updates = time.perf_counter(), [], None, 0
+
+        def __deepcopy__(self, memory: Any) -> Any:
+            """`NeuralForecast` trains a copy of the model: this one must hear of it."""
+            return self
 
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
             self.updates += 1

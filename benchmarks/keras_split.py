@@ -1,8 +1,8 @@
 """Keras.io's task: Jena, the first 71.5 % for training, the rest scored, 13 hours ahead; squared error of the scaled temperature.
 
 The example's label stands 13 hours behind its last input (its text says 12), and its scored part is also the one that its early
-stopping looks at. Ours by default: the last 10.5 of the 71.5 % choose the weights, so that nothing is chosen on what is scored. Then
-once more as the example does it: all 71.5 % to learn from, and the weights chosen on the scored part.
+stopping looks at. Ours: the last 10.5 of the 71.5 % choose the weights, so that nothing is chosen on what is scored. Then once more
+as the example does it: all 71.5 % to learn from, and the weights chosen on the scored part.
 
 The temperature is scaled by mean and standard deviation of the first 71.5 % of rows, as there. "mean" is trained on squared error;
 for interest also the usual quantiles, by their middle one and by the mean of the distribution that they draw.

@@ -6,16 +6,23 @@ float32: what is left is the rounding of the forecaster's own arithmetic.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
+import jax
 import numpy as np
 
+from elman.config import Config
 from elman.series.baselines import Drift, Persistence, SeasonalNaive
 from elman.series.boosting import LightGBMOnLags
+from elman.series.calibration import Calibration
 from elman.series.climatology import Climatology
 from elman.series.durations import Duration
+from elman.series.encoding import Encoding
 from elman.series.forecasting import AbstractForecaster
-from elman.series.panel import Horizon, Panel
+from elman.series.model import SeriesModel, horizon_of, new_network
+from elman.series.panel import Horizon, Panel, Split
 from elman.series.ridge import RidgeOnLags
+from elman.series.task import SeriesTask
 
 HORIZON = Horizon("y", (1, 3, 24), (0.05, 0.25, 0.5, 0.75, 0.95))
 HOUR = 3_600_000_000
@@ -36,6 +43,52 @@ class Case:
     needs: str | None = None
 
 
+class QuickNetwork:
+    """A small network after three updates: enough to show what it can see. It forecasts the whole path, `HORIZON` among it."""
+
+    name = "network"
+    fitted: ClassVar[dict[tuple[str, bytes, bytes], SeriesModel]] = {}
+
+    def __init__(self, method: str) -> None:
+        settings = {
+            "horizon": "24",
+            "path": True,
+            "lookback": "24",
+            "every": "1",
+            "levels": HORIZON.levels,
+            "method": method,
+        }
+        sizes = {"hidden": 8, "batch": 4, "unroll": 24 if method == "windows" else 16}
+        self.config = Config().replace(target="y", steps=3, **settings, **sizes)
+
+    def fit(self, panel: Panel, horizon: Horizon, training_ends: np.ndarray) -> None:
+        """Plain gradient descent on the loss of the real task, once for the same rows."""
+        whole = horizon_of(self.config, panel.step, horizon.target)
+        self.asked = [whole.rows.index(row) for row in horizon.rows]
+        key = self.config.series.method, panel.values.tobytes(), np.asarray(training_ends).tobytes()
+        if key not in self.fitted:
+            self.fitted[key] = self._trained(panel, whole, training_ends)
+        self.model = self.fitted[key]
+
+    def _trained(self, panel: Panel, whole: Horizon, training_ends: np.ndarray) -> SeriesModel:
+        encoding = Encoding.fit(panel, training_ends, whole, self.config.series)
+        task = SeriesTask(panel, Split(training_ends, training_ends), encoding, self.config)
+        network = new_network(self.config, encoding)
+        updates = task.take(0, 3, 3)
+        gradient = jax.jit(jax.grad(task.loss, has_aux=True))
+        carry = task.initial_carry(network)
+        for update in range(3):
+            batch = jax.tree.map(lambda leaf, update=update: leaf[update], updates)
+            slopes, carry = gradient(network, batch, carry, None)
+            network = jax.tree.map(lambda weight, slope: weight - 0.3 * slope, network, slopes)
+        calibration = Calibration(whole.levels, np.zeros((24, len(whole.levels))))
+        return SeriesModel(network, encoding, calibration, self.config)
+
+    def forecast(self, panel: Panel, origins: np.ndarray) -> np.ndarray:
+        """The rows of `HORIZON` out of the whole path."""
+        return self.model.forecast(panel, origins)[:, self.asked]
+
+
 FORECASTERS: dict[str, Case] = {
     "persistence": Case(Persistence, per_series=True),
     "seasonal naive, day": Case(lambda: SeasonalNaive("day"), per_series=True),
@@ -44,6 +97,8 @@ FORECASTERS: dict[str, Case] = {
     "climatology": Case(Climatology, per_series=True, blind=True),
     "drift": Case(Drift, per_series=True),
     "ridge": Case(RidgeOnLags),
+    "network, streams": Case(lambda: QuickNetwork("streams"), tolerance=1e-5),
+    "network, windows": Case(lambda: QuickNetwork("windows"), tolerance=1e-5),
     "LightGBM": Case(lambda: LightGBMOnLags(trees=5, threads=1), needs="lightgbm"),
 }
 

@@ -34,7 +34,21 @@ SMALL = [
     "--sample-length",
     "40",
 ]
-COMMANDS = ["demo", "train", "train text", "sample", "samples", "evaluate", "report", "hello", "info"]
+COMMANDS = [
+    *(
+        "demo",
+        "train",
+        "train text",
+        "train series",
+        "sample",
+        "samples",
+        "describe",
+        "forecast",
+        "evaluate",
+        "backtest",
+    ),
+    *("report", "hello", "info"),
+]
 PERSIAN = "سلام دنیا، می‌خواهم این متن بی‌آسیب بماند. گل‌ها در باغ‌اند؛ آب روشن است.\n"
 
 

@@ -106,7 +106,9 @@ def plain_calendar(time: int, zone: str | None) -> dict[str, float]:
     }
 
 
-def plain_inputs(panel: Panel, encoding: Encoding, ends: np.ndarray, scaled_until: np.ndarray) -> list[dict[str, float]]:
+def plain_inputs(
+    panel: Panel, encoding: Encoding, ends: np.ndarray, scaled_until: np.ndarray
+) -> list[dict[str, float]]:
     """Every row as {name of input: value}. `ends`: of training; a series not in `encoding.names` is scaled by `scaled_until`."""
     training, here = [], []
     for s in range(panel.series_count):
@@ -127,8 +129,8 @@ def plain_inputs(panel: Panel, encoding: Encoding, ends: np.ndarray, scaled_unti
             plain_scale([float(panel.values[r, c]) for r in range(start, until) if not math.isnan(panel.values[r, c])])
             for c in range(len(panel.columns))
         ]
-        last = {name: 0.0 for name in panel.columns}
-        age = {name: 255 for name in panel.columns}
+        last = dict.fromkeys(panel.columns, 0.0)
+        age = dict.fromkeys(panel.columns, 255)
         row_age = 255
         filled = []
         for row in range(start, stop):

@@ -196,9 +196,7 @@ def test_quantiles_never_cross_and_stay_finite_however_large_the_weights(
     assert (np.diff(found, axis=-1) >= 0).all()
 
 
-total_loss_and_gradient = jax.jit(
-    jax.value_and_grad(lambda head, hidden, targets: head.loss(hidden, targets).sum())
-)
+total_loss_and_gradient = jax.jit(jax.value_and_grad(lambda head, hidden, targets: head.loss(hidden, targets).sum()))
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -1,6 +1,8 @@
 """Running along: one row, odd pieces or all at once give the same numbers to the last bit."""
 
+import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,10 +56,18 @@ def make_model(panel: Panel, **changes: Any) -> SeriesModel:
     return SeriesModel(new_network(config, encoding), encoding, Calibration(horizon.levels, shifts), config)
 
 
+@functools.cache
+def _usual_model(series: int, changes: tuple[tuple[str, Any], ...]) -> SeriesModel:
+    return make_model(make_panel(series=series), **dict(changes))
+
+
+def usual_model(series: int = 1, **changes: Any) -> SeriesModel:
+    """The model of `make_panel(series=series)`, compiled once for all tests."""
+    return _usual_model(series, tuple(changes.items()))
+
+
 def piece(panel: Panel, start: int, end: int) -> Panel:
     """Rows `start` to `end` of each series."""
-    from dataclasses import replace
-
     keep = np.concatenate([np.arange(a + start, a + end) for a in panel.offsets[:-1]])
     offsets = np.arange(panel.series_count + 1) * (end - start)
     return replace(panel, values=panel.values[keep], times=panel.times[keep], offsets=offsets)
@@ -84,11 +94,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("series", [1, 2])
-@pytest.mark.parametrize("changes", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("changes", "series"), [*((changes, 2) for changes in CASES), (CASES[0], 1), (CASES[3], 1)], ids=str
+)
 def test_rows_one_by_one_in_pieces_and_all_at_once_give_the_same_bits(changes: dict[str, Any], series: int) -> None:
     panel = make_panel(series=series)
-    model = make_model(panel, **changes)
+    model = usual_model(series, **changes)
     count = 150
     singly = fed(model, panel, [1] * count)
     for lengths in ([count], [7, 1, 2, 4, 61, 75], [50, 100], [149, 1], [1, 65, 84]):
@@ -102,8 +113,10 @@ def test_rows_one_by_one_in_pieces_and_all_at_once_give_the_same_bits(changes: d
 @pytest.mark.parametrize("changes", CASES, ids=str)
 def test_running_agrees_with_the_batch_path(changes: dict[str, Any]) -> None:
     panel = make_panel(series=2)
-    model = make_model(panel, **changes)
-    origins = np.asarray([30, 60, 149])
+    model = usual_model(2, **changes)
+    origins = np.asarray(
+        [30, 60, 90]
+    )  # no chunk begins later than the series: whatever an untrained state keeps is the same
     batch = model.forecast(panel, np.concatenate([origins, origins + 150])).reshape(2, 3, len(model.horizon.rows), 3)
     for place, origin in enumerate(origins):
         alone = Running.after(model, piece(panel, 0, origin + 1)).forecast()
@@ -164,7 +177,7 @@ def rows_of_panel(panel: Panel, series: int = 0) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("changes", CASES[:4], ids=str)
 def test_updates_give_the_bits_of_all_rows_at_once(changes: dict[str, Any]) -> None:
     panel = make_panel(series=2)
-    model = make_model(panel, **changes)
+    model = usual_model(2, **changes)
     following = RunningForecast(model, piece(panel, 0, 100))
     answers = []
     for one, other in zip(rows_of_panel(panel, 0)[100:], rows_of_panel(panel, 1)[100:], strict=True):
@@ -191,7 +204,7 @@ def test_what_is_not_in_a_row_is_missing() -> None:
     panel.values[149, 1] = np.nan
     model = make_model(panel)
     expected = forecast_latest(model, panel)
-    row = rows_of_panel(panel)[-1]
+    row: dict[str, Any] = rows_of_panel(panel)[-1]
     rest = {name: row[name] for name in ("y", "k")}
     for given in (
         row,
@@ -223,7 +236,7 @@ def test_sentinels_of_training_are_missing_in_rows_too() -> None:
         ({"time": "2025-03-05 05:00"}, r"more than 10 lookbacks \(240 rows\)"),
         ({"time": "nonsense"}, "nonsense"),
         ({"time": None}, "time"),
-        ({"time": object()}, "is none"),
+        ({"time": object()}, "holds no times"),
         ({"time": np.datetime64("NaT")}, "missing"),
         ({"z": 1.0}, "unknown column 'z'"),
         ({"y": "warm"}, "'y' of the row is 'warm'"),
@@ -232,7 +245,7 @@ def test_sentinels_of_training_are_missing_in_rows_too() -> None:
 )
 def test_odd_rows_are_refused_and_change_nothing(change: dict[str, Any], message: str) -> None:
     panel = make_panel(101)
-    model = make_model(panel)
+    model = usual_model()
     following = RunningForecast(model, panel)
     before = following.forecast()
     with pytest.raises(DataError, match=message):
@@ -246,7 +259,7 @@ def test_a_row_must_say_its_series_and_its_time() -> None:
     time = np.datetime64(int(panel.times[-1]) + HOUR, "us")
     with pytest.raises(DataError, match="which of 2 series"):
         following.update({"time": time, "y": 1.0})
-    with pytest.raises(DataError, match="'s7' is not followed: did you mean 's"):
+    with pytest.raises(DataError, match="'s7' is not followed; to begin with it, give a lookback"):
         following.update({"time": time, "unique_id": "s7", "y": 1.0})
     with pytest.raises(DataError, match="does not say its time"):
         following.update({"unique_id": "s1", "y": 1.0})
@@ -276,7 +289,7 @@ def test_known_columns_are_kept_for_later_and_asked_for(method: str) -> None:
     assert found.equals(forecast_latest(model, with_future(piece(panel, 0, 120), 6)).filter(unique_id="s1"))
     with pytest.raises(DataError, match=r"'k' of series 's0' must be known up to 6 rows \(6h\)"):
         following.update(rows[0][10])
-    with pytest.raises(DataError, match="'k' of series 's0' must be known.*last value at 2024-03-05 23:00"):
+    with pytest.raises(DataError, match=r"'k' of series 's0' must be known.*last value at 2024-03-05 23:00"):
         forecast_latest(model, piece(panel, 0, 120))
 
 

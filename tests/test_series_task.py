@@ -12,7 +12,7 @@ from contract import CASES, assert_close, numpy_unroll, randomized
 from elman.config import Config
 from elman.series.chunks import Walk, forecast_origins
 from elman.series.durations import Duration
-from elman.series.encoding import Encoding
+from elman.series.encoding import Encoding, Steps
 from elman.series.model import horizon_of, new_network
 from elman.series.networks import ForecastNetwork
 from elman.series.panel import Panel, Split
@@ -68,6 +68,11 @@ def task_of(panel: Panel | None = None, **options: Any) -> tuple[SeriesTask, For
     return task, randomized(jax.eval_shape(lambda: new_network(config, encoding)), seed=3, scale=0.5)
 
 
+def inputs_of(task: SeriesTask, steps: Steps) -> np.ndarray:
+    """What the network sees; compiled as one program, which costs less than one for each operation."""
+    return np.asarray(jax.jit(task.encoding.inputs)(steps))
+
+
 def update_of(batches: Batch, number: int) -> Batch:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[number], batches)
 
@@ -78,7 +83,7 @@ def plain_pinball(difference: float, level: float) -> float:
 
 def plain_loss(task: SeriesTask, network: ForecastNetwork, batch: Batch, carry: np.ndarray) -> float:
     """The mean over what is scored and known, of each member alone; then the mean over the members."""
-    inputs = np.asarray(task.encoding.inputs(batch.steps), np.float64)
+    inputs = inputs_of(task, batch.steps).astype(np.float64)
     losses = []
     for member, start in zip(network.members, carry, strict=True):
         hidden, _ = numpy_unroll(GRU, member.cells[0], inputs, np.where(batch.fresh[:, None], 0, start[0]))
@@ -181,7 +186,7 @@ def test_the_state_is_carried_on_and_starts_from_zero_where_it_is_fresh(enable_x
     carry = np.random.default_rng(1).standard_normal(task.initial_carry(network).shape)
     batch = batch._replace(fresh=np.array([True, False, True]))
     _, after = jax.jit(task.loss, static_argnums=3)(network, batch, carry, None)
-    inputs = np.asarray(task.encoding.inputs(batch.steps), np.float64)
+    inputs = inputs_of(task, batch.steps).astype(np.float64)
     for number, member in enumerate(network.members):
         start = carry[number, 0].copy()
         start[[0, 2]] = 0
@@ -215,7 +220,7 @@ def test_forecasts_at_origins_equal_a_plain_loop_over_them(every: int, walk: Wal
     found = forecast_origins(task._program, network, task.encoding, task.rows, origins, walk, 9)
     assert found.shape == (70, 3, 3)
     index = np.arange(panel.row_count)
-    inputs = np.asarray(task.encoding.inputs(task.encoding.steps(task.rows, index)), np.float64)
+    inputs = inputs_of(task, task.encoding.steps(task.rows, index)).astype(np.float64)
     first_step: dict[tuple[int, int], int] = {}
     places = {}
     for origin in origins.tolist():
@@ -242,10 +247,10 @@ def test_forecasting_walks_as_training_does() -> None:
         task, network = task_of(method=method, lookback="6")
         picks = task_of(method=method, lookback="6")[0].walk_through.take(1)
         batch = update_of(task.take(0, 1, 1), 0)
-        inputs, carry = task.encoding.inputs(batch.steps), task.initial_carry(network)
-        hiddens, _ = jax.jit(lambda network, *rest: network.hiddens(*rest))(network, inputs, carry)
-        trained = np.asarray(network.outputs(hiddens)) + batch.steps.values[..., :1, None]
-        last = len(inputs) - 1
+        said = jax.jit(lambda network, *rest: network.outputs(network.hiddens(*rest)[0]))
+        carry = np.zeros((1, 1, 3, 4), np.float32)
+        trained = np.asarray(said(network, inputs_of(task, batch.steps), carry)) + batch.steps.values[..., :1, None]
+        last = len(trained) - 1
         for step in (1, last) if method == "streams" else (last,):
             # A walk whose warm-up reaches back to the row at which each reader began.
             walk, origins = Walk(1, step, 1), picks.rows[0, step]

@@ -184,9 +184,9 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument(
         "--minutes",
         type=float,
-        default=1.1,
+        default=1.6,
         metavar="X",
-        help="minutes of training, of which about 40 %% go to the weather (default: 1.1)",
+        help="minutes of training, of which a quarter goes to the weather (default: 1.6)",
     )
     parser.add_argument(
         "--run",

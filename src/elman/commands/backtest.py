@@ -23,7 +23,7 @@ from elman.commands.series_output import (
 )
 from elman.errors import ConfigError
 from elman.reports.forecasts import error_figure
-from elman.series.answers import quantile_name
+from elman.series.answers import quantile_name, series_column
 from elman.series.backtest import backtest
 from elman.series.baselines import default_baselines
 from elman.series.calibration import Calibration
@@ -49,7 +49,7 @@ def run(parsed: argparse.Namespace) -> int:
         result = _backtest(question, parsed, reporter)
     table = result.pop("table")
     if output is not None:
-        save_table(every_forecast(table, question.ready.panel, result["levels"]), output)
+        save_table(every_forecast(table, question.ready.panel, result["levels"], series_column(question.model)), output)
     if picture is not None:
         save_picture(error_figure(result), picture, f"{result['target']}: error of the backtest")
     if parsed.json:
@@ -57,8 +57,10 @@ def run(parsed: argparse.Namespace) -> int:
         return 0
     print_outcome(result)
     print_errors(result)
-    refits = f", every forecaster trained anew {result['refits']:,} times" if result["refits"] else ""
-    print(f"\n{result['origins']:,} forecasts from {result['start']} on, one every {result['stride']}{refits}")
+    times = "once" if result["refits"] == 1 else f"{result['refits']:,} times"
+    print(f"\n{result['origins']:,} forecasts from {result['start']} on, one every {result['stride']}")
+    if result["refits"]:
+        print(f"every forecaster was trained anew {times}")
     for words, file in (("every forecast", output), ("picture", picture)):
         if file is not None:
             print(f"{words}:  {file}")
@@ -166,7 +168,7 @@ def _at_date(text: str, panel: Panel) -> np.ndarray:
     return np.asarray([a + np.searchsorted(panel.times[a:b], time) for a, b in bounds], np.int64)
 
 
-def every_forecast(table: dict[str, Any], panel: Panel, levels: list[float]) -> pl.DataFrame:
+def every_forecast(table: dict[str, Any], panel: Panel, levels: list[float], series_column: str) -> pl.DataFrame:
     """A row for each forecaster, origin and step: when it was made, for when, what came and what was said at every level."""
     frames = []
     for name, said in table["forecasts"].items():
@@ -180,7 +182,7 @@ def every_forecast(table: dict[str, Any], panel: Panel, levels: list[float]) -> 
         }
         if panel.series_count > 1 or panel.names != ("",):
             names = pl.Series(panel.names)
-            columns = {"series": names.gather(table["series"]), **columns}
+            columns = {series_column: names.gather(table["series"]), **columns}
         frames.append(pl.DataFrame(columns))
     return pl.concat(frames)
 

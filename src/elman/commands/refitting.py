@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from elman.config import Config
-from elman.errors import TrainingError
+from elman.errors import DataError, TrainingError
 from elman.series.encoding import Encoding
 from elman.series.forecasting import AbstractForecaster
 from elman.series.model import SeriesModel, new_network
@@ -38,7 +38,10 @@ class Retrained:
         known = panel.until(training_ends)
         config = self.model.config.replace(split=_without_test(self.model.config.series.split))
         split = Split.of(known, config.series.split)
-        check_lengths(config, known, split, "what is known at the first refit" if self.fits == 1 else "what is known")
+        try:
+            check_lengths(config, known, split, "what is known at the first refit")
+        except DataError as error:
+            raise DataError(f"{error}; or begin later with --start") from None
         encoding = Encoding.fit(known, split.training_ends, horizon, config.series)
         with tempfile.TemporaryDirectory(prefix="elman-") as folder:
             self.model = self._train(config, known, split, encoding, Path(folder) / "run")

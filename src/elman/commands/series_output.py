@@ -59,9 +59,11 @@ def figures_of(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 def print_outcome(evaluation: dict[str, Any]) -> None:
     """The verdict, as the first line of all, and the table of scores."""
-    print(printable(evaluation["verdict"]))
+    screen, words = narrow_console(), printable(evaluation["verdict"])
+    # A terminal gets it broken between words, everything else as one line.
+    screen.print(Text(words), soft_wrap=not screen.is_terminal)
     print()
-    print_scores(evaluation, narrow_console())
+    print_scores(evaluation, screen)
 
 
 def print_errors(evaluation: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from elman.commands.settings import chosen_settings
 from elman.reports import print_fan, write_series_report
 from elman.series.run import SeriesRun
 from elman.series.trainer import Prepared, resume_series, train_series
-from elman.training.progress import Reporter
+from elman.training.progress import Reporter, duration
 from elman.training.runs import Run
 
 
@@ -54,7 +54,7 @@ def what_is_trained(ready: Prepared) -> str:
     path = "every row up to " if series.path else ""
     rows = f"{facts['training_rows']:,} rows to learn from, {facts['validation_rows']:,} to choose by"
     tested = facts["rows"] - facts["training_rows"] - facts["validation_rows"]
-    budget = f"{training.minutes:g} minutes" if training.minutes is not None else f"{training.steps:,} updates"
+    budget = duration(60 * training.minutes) if training.minutes is not None else f"{training.steps:,} updates"
     members = f"{series.members} networks, each " if series.members > 1 else ""
     layers = f"{network.layers} layers of " if network.layers > 1 else ""
     kind = "windows" if series.method == "windows" else "streams"

@@ -55,7 +55,7 @@ class Forecaster:
 
     target: the column; None: the only one with numbers, or `y`. horizon: how far ahead, "24h" or a number of rows; None: that of
     the preset, or 24 h. preset: see `elman.series.presets`. run: a folder to keep the run in; None: one that goes with the
-    forecaster. settings: any setting of `docs/settings.md` by name, such as hidden=64, minutes=2, path=True, series_column="station".
+    forecaster. settings: any setting of `docs/settings.md` by name: hidden=64, minutes=2, path=True, series_column="station".
 
     Raises: `ConfigError` for settings that are unknown or impossible.
 
