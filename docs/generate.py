@@ -17,9 +17,9 @@ SETTINGS_HEAD = """\
 
 Written from the table in `src/elman/config.py` by `docs/generate.py`: do not edit. Each setting is a flag of `elman train`
 (`--learning-rate 0.01`), a key of a TOML file (`--config FILE.toml`, and every run's own `config.toml`) and a keyword of
-`elman.train_text(..., learning_rate=0.01)`, `elman.train_series` and `elman.Forecaster`. The groups [text] and [series] belong to the
-one or the other. Where the default is *chosen*, the value comes from the size of the data and the budget and is written into the
-run's `config.toml`. A setting that holds a list takes several values: `--inputs "p (mbar)" "T (degC)"`.
+`elman.train_text(..., learning_rate=0.01)`, `elman.train_series` and `elman.Forecaster`. The groups [text] and [series] belong to
+the one or the other. Where the default is *chosen*, the value comes from the size of the data and the budget and is written into
+the run's `config.toml`. A setting that holds a list takes several values: `--inputs "p (mbar)" "T (degC)"`.
 """
 
 COMMANDS_HEAD = """\
@@ -27,7 +27,7 @@ COMMANDS_HEAD = """\
 
 Written from the command line's own parser by `docs/generate.py`: do not edit. Every command takes `--help`; `--debug` shows the
 traceback of an error, which otherwise is one line and exit status 2. `--json` prints one object on standard output, everything else
-goes to standard error. The settings of `elman train text` stand in [settings.md](settings.md).
+goes to standard error. The settings of `elman train` stand in [settings.md](settings.md).
 """
 
 
@@ -45,7 +45,7 @@ def commands_page() -> str:
     parts = [COMMANDS_HEAD]
     for name, parser in _commands(build_parser()):
         parts.append(f"\n## {name}\n\n{parser.description}\n\n| argument | meaning |\n|---|---|\n")
-        setting_flags = {option.flag for option in options()} if name == "elman train text" else set()
+        setting_flags = {option.flag for option in options()} if name.startswith("elman train ") else set()
         for action in parser._actions:
             if not _is_listed(action) or setting_flags & set(action.option_strings):
                 continue

@@ -1,6 +1,7 @@
 """The house has one direction: a module imports from its own room and from the rooms above it, and nothing goes in circles."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def test_what_is_imported_is_declared() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared, optional = (
         {re.split(r"[<>=!~\[ ]", line)[0].lower().replace("-", "_") for line in lines}
-        for lines in (settings["dependencies"], sum(settings["optional-dependencies"].values(), []))
+        for lines in (settings["dependencies"], itertools.chain(*settings["optional-dependencies"].values()))
     )
     used = set()
     for path in MODULES:

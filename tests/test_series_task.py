@@ -210,14 +210,14 @@ def plain_forecast(
 
 
 @pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("walk", [Walk(1, 7, 5), Walk(1, 5, 1)], ids=["streams", "windows"])
+@pytest.mark.parametrize("walk", [Walk(1, 7, 5, 99), Walk(1, 5, 1, 99)], ids=["streams", "windows"])
 def test_forecasts_at_origins_equal_a_plain_loop_over_them(every: int, walk: Walk, enable_x64: None) -> None:
     panel = panel_of((60, 33, 45))
     task, network = task_of(panel, dtype="float64", members=2, path=True, every=str(every))
     walk = dataclasses.replace(walk, every=every)
     generator = np.random.default_rng(every)
     origins = generator.permutation(panel.row_count)[:70]  # in any order, also the first rows of a series
-    found = forecast_origins(task._program, network, task.encoding, task.rows, origins, walk, 9)
+    found = forecast_origins(task._program, network, task.encoding, task.rows, origins, walk)
     assert found.shape == (70, 3, 3)
     index = np.arange(panel.row_count)
     inputs = inputs_of(task, task.encoding.steps(task.rows, index)).astype(np.float64)
@@ -253,8 +253,8 @@ def test_forecasting_walks_as_training_does() -> None:
         last = len(trained) - 1
         for step in (1, last) if method == "streams" else (last,):
             # A walk whose warm-up reaches back to the row at which each reader began.
-            walk, origins = Walk(1, step, 1), picks.rows[0, step]
-            alone = forecast_origins(task._program, network, task.encoding, task.rows, origins, walk, 3)
+            walk, origins = Walk(1, step, 1, 99), picks.rows[0, step]
+            alone = forecast_origins(task._program, network, task.encoding, task.rows, origins, walk)
             assert_close(alone, trained[step], 1e-6, f"{method}, step {step}")
 
 
@@ -263,12 +263,12 @@ def test_windows_and_streams_agree_where_their_states_begin_at_the_same_row() ->
     windows, _ = task_of(method="windows")
     origins = np.array([5, 20, 60, 95, 120, 159])
     answers = [
-        forecast_origins(task._program, network, task.encoding, task.rows, origins, Walk(1, 5, longest), 3)
+        forecast_origins(task._program, network, task.encoding, task.rows, origins, Walk(1, 5, longest, 99))
         for task, longest in ((streams, 1), (windows, 1))
     ]
     np.testing.assert_array_equal(*answers)
     # Chunks of 15 steps that start at 0: the origins 5 and 20 - 6 rows apart from a window's start - differ in how they came.
-    together = forecast_origins(streams._program, network, streams.encoding, streams.rows, origins, Walk(1, 5, 512), 3)
+    together = forecast_origins(streams._program, network, streams.encoding, streams.rows, origins, Walk(1, 5, 512, 99))
     assert_close(together[0], answers[0][0], 1e-6, "the first origin's window is the chunk's beginning")
     assert_close(together[3], answers[0][3], 1e-6, "and so in the second series")
     assert np.abs(together[1] - answers[0][1]).max() > 1e-6
@@ -280,11 +280,11 @@ def test_validation_scores_what_the_model_says_of_the_validation_part(forecast: 
     task, network = task_of(panel, forecast=forecast, path=True)
     figures = task.validate(network)
     split, column = split_of(panel), panel.column("y").astype(np.float64)
-    walk = Walk(1, 24, 512)
+    walk = Walk(1, 24, 512, 99)
     errors = []
     origins = np.arange(int(split.training_ends[0]) - 3, int(split.validation_ends[0]) - 3)
     levels = 3 if forecast == "quantiles" else 1
-    said = forecast_origins(task._program, network, task.encoding, task.rows, origins, walk, 3 * levels)
+    said = forecast_origins(task._program, network, task.encoding, task.rows, origins, walk)
     center, scale = task.encoding.center[0, 0], task.encoding.scale[0, 0]
     for number, origin in enumerate(origins.tolist()):
         for ahead in (1, 2, 3):

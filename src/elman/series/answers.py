@@ -7,9 +7,8 @@
 import numpy as np
 import polars as pl
 
-from elman.series.clocks import moments_of
 from elman.series.model import SeriesModel
-from elman.series.moments import local_times, months_later
+from elman.series.moments import target_times
 from elman.series.origins import series_of
 from elman.series.panel import Panel
 from elman.series.tables import SERIES_COLUMN
@@ -42,7 +41,7 @@ def forecast_frame(model: SeriesModel, panel: Panel, quantiles: np.ndarray, orig
         names = pl.Series(panel.names, dtype=pl.String)
         columns[series_column(model)] = names.gather(np.repeat(series_of(panel, origins), steps))
     columns[free("origin")] = _times(np.repeat(panel.times[origins], steps), panel)
-    columns[free("time")] = _times(times_ahead(panel, origins, horizon.rows).ravel(), panel)
+    columns[free("time")] = _times(target_times(panel, origins, horizon.rows).ravel(), panel)
     columns[horizon.target] = pl.Series(quantiles[..., horizon.middle].ravel())
     if len(horizon.levels) > 1:
         for number, level in enumerate(horizon.levels):
@@ -83,22 +82,6 @@ def one_series(panel: Panel, number: int) -> Panel:
         static=panel.static[number : number + 1],
         static_columns=panel.static_columns,
     )
-
-
-def times_ahead(panel: Panel, origins: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
-    """The moments that lie `rows` steps ahead of each origin, `[origins, rows]`; months are those of the local calendar.
-
-    >>> from elman.series.durations import Duration
-    >>> berlin = np.asarray([np.datetime64("2023-12-31T23:00", "us").astype(np.int64)])  # New Year there
-    >>> panel = Panel(("y",), np.ones((1, 1), np.float32), berlin, np.array([0, 1]), Duration(months=1), ("",), "Europe/Berlin")
-    >>> times_ahead(panel, np.array([0]), (2, 6)).astype("M8[us]").astype("M8[h]").astype(str).tolist()
-    [['2024-02-29T23', '2024-06-30T22']]
-    """
-    times, ahead = panel.times[origins][:, None], np.asarray(rows, np.int64)
-    if panel.step.microseconds:
-        return times + ahead * panel.step.microseconds
-    walls = months_later(local_times(times, panel.time_zone), ahead * panel.step.months)
-    return walls if panel.time_zone is None else moments_of(walls.ravel(), panel.time_zone).reshape(walls.shape)
 
 
 def _times(times: np.ndarray, panel: Panel) -> pl.Series:

@@ -8,6 +8,7 @@ from elman.series.durations import DAY, Duration
 from elman.series.moments import local_times
 
 CIRCLES = ("hour", "weekday", "year")
+_PIECE = 1 << 20
 
 
 def phases(times: np.ndarray, time_zone: str | None, circles: Sequence[str]) -> np.ndarray:
@@ -18,21 +19,26 @@ def phases(times: np.ndarray, time_zone: str | None, circles: Sequence[str]) -> 
     [[0.5, 0.2857142984867096]]
     """
     result = np.empty((len(times), len(circles)), np.float32)
-    if not circles:
-        return result
-    local = local_times(times, time_zone)
-    days = local // DAY
-    for number, name in enumerate(circles):
-        if name == "hour":
-            result[:, number] = (local % DAY) / DAY
-        elif name == "weekday":
-            result[:, number] = ((days + 3) % 7) / 7  # 1 January 1970 was a Thursday
-        else:
-            dates = days.astype("datetime64[D]")
-            first = dates.astype("datetime64[Y]")
-            length = (first + 1).astype("datetime64[D]") - first.astype("datetime64[D]")
-            result[:, number] = (dates - first.astype("datetime64[D]")) / length + (local % DAY) / DAY / 366
+    for start in range(0, len(times) if circles else 0, _PIECE):
+        piece = slice(start, start + _PIECE)
+        local = local_times(times[piece], time_zone)
+        for number, name in enumerate(circles):
+            result[piece, number] = _turns(local, name)
     return result
+
+
+def _turns(local: np.ndarray, circle: str) -> np.ndarray:
+    """Places on one circle, 0 to 1, of times on the local clock."""
+    days = local // DAY
+    if circle == "hour":
+        return (local % DAY) / DAY
+    if circle == "weekday":
+        return ((days + 3) % 7) / 7  # 1 January 1970 was a Thursday
+    dates = days.astype("datetime64[D]")
+    year = dates.astype("datetime64[Y]")
+    first = year.astype("datetime64[D]")
+    length = (year + 1).astype("datetime64[D]") - first
+    return (dates - first) / length + (local % DAY) / DAY / 366
 
 
 def circles_for(times: np.ndarray, step: Duration, wanted: Sequence[str]) -> tuple[str, ...]:

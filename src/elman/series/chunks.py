@@ -14,22 +14,26 @@ import numpy as np
 from elman.series.encoding import Encoding, Rows, Steps
 from elman.series.networks import ForecastNetwork
 
-LONGEST = 512
-"""Most steps of a chunk that are asked for; with more the warm-up costs less, with fewer more chunks run side by side."""
+SIDE_BY_SIDE = 64
+"""Chunks that one call walks at once where there are enough: more make no step cheaper, fewer leave the processors idle."""
 
-OUTPUT_NUMBERS = 1 << 23
-"""Most numbers that one call gives back: 32 MiB of float32."""
+CALL_NUMBERS = 1 << 26
+"""Most numbers that one call holds at once, projections, states and answers together: 256 MiB of float32."""
 
 Program = Callable[[ForecastNetwork, Steps], jax.Array]
 
 
 @dataclass(frozen=True)
 class Walk:
-    """How a model walks to an origin: steps of `every` rows, `warm_up` of them before the first origin of a chunk of `longest`."""
+    """How a model walks to an origin: steps of `every` rows, `warm_up` of them before the first origin of a chunk of `longest`.
+
+    footprint: numbers that a call holds for each step of each chunk.
+    """
 
     every: int
     warm_up: int
     longest: int
+    footprint: int
 
 
 def forecast_program(encoding: Encoding) -> Program:
@@ -51,11 +55,10 @@ def forecast_origins(
     rows: Rows,
     origins: np.ndarray,
     walk: Walk,
-    outputs: int,
 ) -> np.ndarray:
-    """Scaled quantiles `[origins, targets, levels]` at every origin; `outputs` is how many numbers each one gets."""
+    """Scaled quantiles `[origins, targets, levels]` at every origin."""
     starts, places, chunk_of, steps = _cut(rows, origins, walk)
-    width = int(np.clip(OUTPUT_NUMBERS // (steps * outputs), 1, max(1, len(starts))))
+    width = int(np.clip(CALL_NUMBERS // (steps * walk.footprint), 1, min(4 * SIDE_BY_SIDE, len(starts))))
     width = 1 << (width.bit_length() - 1)  # few widths, few programs
     last = rows.offsets[1:][rows.series[np.minimum(starts, len(rows.series) - 1)]] - 1
     order = np.argsort(chunk_of, kind="stable")
@@ -83,7 +86,7 @@ def _cut(rows: Rows, origins: np.ndarray, walk: Walk) -> tuple[np.ndarray, np.nd
     lanes, number = np.unique(lane, return_inverse=True)
     first = np.full(len(lanes), np.iinfo(np.int64).max)
     np.minimum.at(first, number, step)
-    longest = max(1, min(walk.longest, int((step - first[number]).max(initial=0)) + 1))
+    longest = max(1, min(_longest(len(origins), walk), int((step - first[number]).max(initial=0)) + 1))
     piece = (step - first[number]) // longest
     keys, chunk_of = np.unique(np.stack([number, piece]), axis=1, return_inverse=True)
     begin = np.maximum(first[keys[0]] + keys[1] * longest - walk.warm_up, 0)
@@ -91,3 +94,10 @@ def _cut(rows: Rows, origins: np.ndarray, walk: Walk) -> tuple[np.ndarray, np.nd
     starts = rows.offsets[lane_of // walk.every] + lane_of % walk.every + begin * walk.every
     chunk_of = chunk_of.reshape(-1)
     return starts, step - begin[chunk_of], chunk_of, longest + min(walk.warm_up, int(step.max(initial=0)))
+
+
+def _longest(origins: int, walk: Walk) -> int:
+    """Origins in a chunk: as many as leave `SIDE_BY_SIDE` chunks, so that the warm-up costs little, in powers of two."""
+    if walk.longest == 1:
+        return 1
+    return int(np.clip(1 << (origins // SIDE_BY_SIDE).bit_length(), 64, walk.longest))

@@ -36,6 +36,10 @@ OFTEN_MISSING = 0.001
 """Share of the measured training rows that must lack a column before its absence is an input: rarer, it cannot be learnt from."""
 
 _RADIAN = 180 / math.pi
+_PIECE = 1 << 20
+
+NEVER = 1e30
+"""Scale of a column that was never there in training: what it says later was never learnt, and is 0 to the network."""
 
 
 class Steps(NamedTuple):
@@ -187,10 +191,10 @@ class Encoding:
         ages = np.empty((count, 1 + len(self.masked)), np.uint8)
         memory = memory or _no_memory(panel.series_count, len(self.columns))
         last = _no_memory(panel.series_count, len(self.columns))
-        starts = panel.offsets[:-1][series]
+        starts = panel.offsets[:-1].astype(np.int32 if count < 2**31 else np.int64)[series]
         targets = np.zeros(0, np.float32)
         for c, name in enumerate(self.columns):
-            scaled = ((panel.values[:, c] - center[series, c]) / scale[series, c]).astype(np.float32)
+            scaled = _scaled(panel.values[:, c], center[:, c], scale[:, c], series)
             if name == self.target:
                 targets = scaled
             filled, age = _last_seen(scaled, ~np.isnan(scaled), starts, series, memory.values[:, c], memory.ages[:, c])
@@ -323,7 +327,8 @@ def _rows_before(panel: Panel, ends: np.ndarray) -> np.ndarray:
 def _location_and_scale(panel: Panel, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each series' columns before `ends`, `[series, columns]` each.
 
-    A column that does not change is scaled by its size, or by 1: it then is 0 until it does change.
+    A column that does not change is scaled by its size, or by 1: it then is 0 until it does change. One that a series lacks is
+    scaled as in the other series, and by `NEVER` where all lack it.
     """
     series, columns = panel.series_count, len(panel.columns)
     center, scale = np.zeros((series, columns)), np.ones((series, columns))
@@ -332,11 +337,15 @@ def _location_and_scale(panel: Panel, ends: np.ndarray) -> tuple[np.ndarray, np.
         values = panel.values[:, c]
         seen = before & ~np.isnan(values)
         which, numbers = number[seen], values[seen].astype(np.float64)
+        lacking = np.bincount(which, minlength=series) == 0
         count = np.maximum(np.bincount(which, minlength=series), 1)
         center[:, c] = np.bincount(which, numbers, minlength=series) / count
         spread = np.sqrt(np.bincount(which, (numbers - center[which, c]) ** 2, minlength=series) / count)
         size = np.where(center[:, c] != 0, np.abs(center[:, c]), 1.0)
         scale[:, c] = np.where(spread > 1e-6 * size, spread, size)
+        if lacking.any():
+            pooled = (numbers.mean(), numbers.std() or 1.0) if len(numbers) else (0.0, NEVER)
+            center[lacking, c], scale[lacking, c] = pooled
     return center, scale
 
 
@@ -344,6 +353,16 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     """The smallest and the largest value; 0 and 0 where there is none."""
     values = values[~np.isnan(values)]
     return (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+
+
+def _scaled(values: np.ndarray, center: np.ndarray, scale: np.ndarray, series: np.ndarray) -> np.ndarray:
+    """(value - center) / scale in float64, rounded once; in pieces, so that no float64 copy of a column stands in memory."""
+    result = np.empty(len(values), np.float32)
+    for start in range(0, len(values), _PIECE):
+        piece = slice(start, start + _PIECE)
+        which = series[piece]
+        result[piece] = (values[piece].astype(np.float64) - center[which]) / scale[which]
+    return result
 
 
 def _last_seen(
@@ -355,11 +374,13 @@ def _last_seen(
     ages_before: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each row's last value seen in its series, and how many rows ago; `before` stands ahead of each series' first row."""
-    places = np.arange(len(scaled), dtype=np.int64)
+    if seen.all():
+        return scaled, np.zeros(len(scaled), np.uint8)
+    places = np.arange(len(scaled), dtype=starts.dtype)
     last = np.maximum.accumulate(np.where(seen, places, -1))
     known = last >= starts
     filled = np.where(known, scaled[np.maximum(last, 0)], before[series])
-    age = np.where(known, places - last, ages_before[series].astype(np.int64) + (places - starts) + 1)
+    age = np.where(known, places - last, ages_before[series].astype(starts.dtype) + (places - starts) + 1)
     return filled.astype(np.float32), np.minimum(age, OLDEST).astype(np.uint8)
 
 

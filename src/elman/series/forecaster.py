@@ -100,7 +100,7 @@ class Forecaster:
             preset=preset,
             reporter=reporter,
             prepared=lambda ready, _: found.append(ready),
-            baselines=False,
+            score=False,
             **settings,
         )
         if not run.best_path.exists():

@@ -11,7 +11,7 @@ import numpy as np
 
 from elman.config import Config
 from elman.errors import BundleError, ConfigError
-from elman.network import to_arrays, with_arrays
+from elman.network import CELLS, to_arrays, with_arrays
 from elman.series.calibration import Calibration
 from elman.series.chunks import Program, Walk, forecast_origins, forecast_program
 from elman.series.durations import Duration, rows_of
@@ -29,6 +29,9 @@ LONGEST_WINDOW = 1_000_000
 
 _ENCODING_ARRAYS = {"center", "scale", "low", "high", "static_center", "static_scale"}
 _NAME_LISTS = ("columns", "known", "directions", "masked", "circles", "names", "static_columns")
+
+LONGEST_CHUNK = 8192
+"""Steps of a stream that are asked for after one warm-up, where there are enough of them."""
 
 WARM_UP_LOOKBACKS = 4
 """Lookbacks of rows that a stream's state is warmed up on before it is asked: by then it has forgotten that it began at zero."""
@@ -50,6 +53,7 @@ class SeriesModel:
     result: dict[str, Any] = field(default_factory=dict)
     name: str = "network"
     program: Program | None = None
+    _last: dict[str, Any] = field(default_factory=dict, repr=False)
     sentinels: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
@@ -117,7 +121,7 @@ class SeriesModel:
     @functools.cached_property
     def walk(self) -> Walk:
         """How forecasts at many origins are made."""
-        return walk_of(self.config, self.lookback, self.every)
+        return walk_of(self.config, self.lookback, self.every, len(self.encoding.ahead))
 
     @property
     def memory_rows(self) -> int:
@@ -136,14 +140,21 @@ class SeriesModel:
         origins = np.asarray(origins, np.int64)
         if len(origins) == 0:
             return np.zeros((0, len(self.horizon.rows), len(self.horizon.levels)), np.float32)
-        rows = self.encoding.rows(panel, known_until=_asked_first(panel, origins))
-        return self.forecast_rows(rows, origins)
+        return self.forecast_rows(self._rows_of(panel, origins), origins)
+
+    def _rows_of(self, panel: Panel, origins: np.ndarray) -> Rows:
+        """The panel in the network's numbers; the last one's are kept, as long as they do not depend on what is asked."""
+        if not set(panel.names) <= set(self.encoding.names):
+            return self.encoding.rows(panel, known_until=_asked_first(panel, origins))
+        if self._last.get("panel") is not panel:
+            self._last.clear()  # before the next ones are made: there may be room for one only
+            self._last.update(panel=panel, rows=self.encoding.rows(panel))
+        return self._last["rows"]
 
     def forecast_rows(self, rows: Rows, origins: np.ndarray, *, calibrated: bool = True) -> np.ndarray:
         """`forecast` for a panel that is already in the network's numbers."""
-        outputs = len(self.encoding.ahead) * len(self.horizon.levels)
         with precision(self.config.training.dtype):
-            scaled = forecast_origins(self._program, self.network, self.encoding, rows, origins, self.walk, outputs)
+            scaled = forecast_origins(self._program, self.network, self.encoding, rows, origins, self.walk)
         said = self.in_units(scaled, rows.series[origins], rows, calibrated=calibrated)
         said[origins < first_seen(rows)[rows.series[origins]]] = np.nan  # nothing to go by
         return said
@@ -168,12 +179,16 @@ def horizon_of(config: Config, step: Any, target: str) -> Horizon:
     return Horizon(target, rows, levels)
 
 
-def walk_of(config: Config, lookback: int, every: int) -> Walk:
-    """Chunks of a stream after a warm-up, or single windows."""
+def walk_of(config: Config, lookback: int, every: int, ahead: int) -> Walk:
+    """Chunks of a stream after a warm-up, or single windows; `ahead` is how many rows are forecast at each step."""
     steps = max(1, -(-lookback // every))
-    if config.series.method == "windows":
-        return Walk(every, steps - 1, 1)
-    return Walk(every, WARM_UP_LOOKBACKS * steps, 512)
+    hidden, series = config.network.hidden or 1, config.series
+    gates = CELLS[config.network.cell].gate_blocks
+    levels = len(series.levels) if series.forecast == "quantiles" else 1
+    footprint = series.members * ((gates + 2) * hidden + (2 * ahead * levels))
+    if series.method == "windows":
+        return Walk(every, steps - 1, 1, footprint)
+    return Walk(every, WARM_UP_LOOKBACKS * steps, LONGEST_CHUNK, footprint)
 
 
 def new_network(config: Config, encoding: Encoding) -> ForecastNetwork:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from jaxtyping import Int64
 
+from elman.series.clocks import moments_of
 from elman.series.durations import DAY
 from elman.series.panel import Panel
 
@@ -21,7 +22,7 @@ _QUARTER_HOUR = DAY // 96
 def target_times(
     panel: Panel, origins: Int64[np.ndarray, " origins"], rows: tuple[int, ...]
 ) -> Int64[np.ndarray, "origins steps"]:
-    """The moments that lie `rows` steps ahead of each origin, whether or not the panel reaches there.
+    """The moments that lie `rows` steps ahead of each origin, whether or not the panel reaches there; months are the local clock's.
 
     >>> from elman.series.durations import Duration
     >>> january = np.array([0])
@@ -29,10 +30,11 @@ def target_times(
     >>> target_times(panel, np.array([0]), (1, 2)) // DAY
     array([[31, 59]])
     """
-    times, ahead = panel.times[origins][:, None], np.asarray(rows)
-    if panel.step.months:
-        return months_later(times, ahead * panel.step.months)
-    return times + ahead * panel.step.microseconds
+    times, ahead = panel.times[origins][:, None], np.asarray(rows, np.int64)
+    if panel.step.microseconds:
+        return times + ahead * panel.step.microseconds
+    walls = months_later(local_times(times, panel.time_zone), ahead * panel.step.months)
+    return walls if panel.time_zone is None else moments_of(walls.ravel(), panel.time_zone).reshape(walls.shape)
 
 
 def months_later(times: Int64[np.ndarray, "*any"], months: np.ndarray | int) -> Int64[np.ndarray, "*any"]:

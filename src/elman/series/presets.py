@@ -132,7 +132,7 @@ def _sizes(config: Config, rows: int) -> dict[str, Any]:
     network, changes = config.network, {}
     table: tuple[tuple[int, int, float], ...] = (
         (1_000_000, 128, 0.0),
-        (20_000, 128, 0.4),
+        (20_000, 128, 0.5),
         (5_000, 64, 0.4),
         (1_000, 32, 0.3),
     )

@@ -18,9 +18,10 @@ import polars as pl
 
 from elman.config import suggestion
 from elman.errors import DataError
-from elman.series.answers import forecast_frame, last_measured, one_series, times_ahead
+from elman.series.answers import forecast_frame, last_measured, one_series
 from elman.series.encoding import Encoding, Memory, Rows, Steps
 from elman.series.model import SeriesModel, first_seen
+from elman.series.moments import target_times
 from elman.series.panel import Panel
 from elman.series.recent import NewRow, moment_in_words, new_row, require_known
 from elman.training.engine import precision
@@ -236,7 +237,7 @@ class _Track:
         steps = self._steps_to(row.time)
         furthest = max(self.model.encoding.ahead) if self.known else 0
         numbers = self.rows + np.arange(1, steps + furthest + 1)
-        times = times_ahead(self.anchor, np.zeros(1, np.int64), tuple(numbers.tolist()))[0]
+        times = target_times(self.anchor, np.zeros(1, np.int64), tuple(numbers.tolist()))[0]
         values = np.full((len(times), len(self.last.columns)), np.nan, np.float32)
         values[steps - 1] = row.values
         if self.known:
@@ -270,7 +271,7 @@ class _Track:
             steps, beside = divmod(time - last, step.microseconds)
             found = not beside
         else:
-            times = times_ahead(self.anchor, np.zeros(1, np.int64), wanted)[0]
+            times = target_times(self.anchor, np.zeros(1, np.int64), wanted)[0]
             steps = int(np.searchsorted(times, time)) + 1
             found = steps > limit or (steps <= len(times) and times[steps - 1] == time)
         if not found:

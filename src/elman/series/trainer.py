@@ -74,13 +74,14 @@ def train_series(
     reporter: Reporter | None = None,
     prepared: Callable[[Prepared, Run], None] | None = None,
     baselines: bool = True,
+    score: bool = True,
     **settings: Any,
 ) -> SeriesRun:
     """Train a forecaster on a table, and return the run.
 
     source: a file, folder, pattern, data frame or database URI (`read_table`), or a table by name: jena, jena-2020, weather.
     run: the run folder; None: a new one in `runs/`. preset: see `PRESETS`; `settings` go over it. prepared: called before the
-    first update. baselines: fit them and score everything at the end. settings: any setting of `docs/settings.md` by name.
+    first update. score: evaluate the network at the end, beside fitted `baselines`. settings: any of `docs/settings.md` by name.
 
     Raises: `ConfigError`, `DataError`, `RunError`, `TrainingError`.
     """
@@ -106,7 +107,7 @@ def train_series(
         **ready.config.to_dict("series"),
     }
     folder = Run.create(run_path, description)
-    return _train(ready, folder, reporter, prepared, baselines, resume=False)
+    return _train(ready, folder, reporter, prepared, baselines, resume=False, score=score)
 
 
 def resume_series(
@@ -232,22 +233,28 @@ def _train(
     baselines: bool,
     *,
     resume: bool,
+    score: bool = True,
 ) -> SeriesRun:
     if prepared is not None:
         prepared(ready, run)
+    ending = _run(ready, run, reporter, resume=resume)
+    if ending == "interrupted":
+        return SeriesRun(run.path, interrupted=True)
+    result = SeriesRun(run.path)
+    if run.best_path.exists() and score:
+        others = fitted_baselines(ready, reporter) if baselines else []
+        write_evaluation(result, ready.panel, ready.split, ready.report, others, reporter)
+    return result
+
+
+def _run(ready: Prepared, run: Run, reporter: Reporter, *, resume: bool) -> str:
+    """The training itself; how it ended. What it holds, the rows in the network's numbers above all, is let go of behind it."""
     with precision(ready.config.training.dtype):
         network = new_network(ready.config, ready.encoding)
         task = SeriesTask(ready.panel, ready.split, ready.encoding, ready.config, ready.sentinels)
         trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=ready.facts)
         with interruptible(trainer):
-            outcome = trainer.train(resume=resume)
-    if outcome.ending == "interrupted":
-        return SeriesRun(run.path, interrupted=True)
-    result = SeriesRun(run.path)
-    if run.best_path.exists():
-        others = fitted_baselines(ready, reporter) if baselines else []
-        write_evaluation(result, ready.panel, ready.split, ready.report, others, reporter)
-    return result
+            return trainer.train(resume=resume).ending
 
 
 def _over_preset(preset: str | None, settings: dict[str, Any]) -> dict[str, Any]:
