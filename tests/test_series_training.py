@@ -14,8 +14,8 @@ import pytest
 from elman.series import trainer
 from elman.series.durations import Duration
 from elman.series.model import SeriesModel
-from elman.series.panel import Panel
-from elman.series.run import SeriesRun
+from elman.series.panel import Panel, Split
+from elman.series.run import CHOSEN_NAME, SeriesRun
 from elman.series.trainer import resume_series, train_series
 from elman.training.engine import use_compilation_cache
 from elman.training.progress import Reporter, Status
@@ -287,3 +287,56 @@ def test_what_comes_behind_training_changes_no_weight(whole: tuple[SeriesRun, Pa
     training = train_series(write_csv(tmp_path / "training.csv", values), run=tmp_path / "training", **settings)
     assert training.losses != expected.losses
     assert arrays_of(training, 60) != arrays_of(expected, 60)
+
+
+def test_a_refit_learns_the_validation_part_and_is_scored_only_behind_it(tmp_path: Path) -> None:
+    values = 40 + process(400, 7)
+    table, settings = write_csv(tmp_path / "table.csv", values), {**SHORT, "recurrent_dropout": 0.2}
+    plain = train_series(table, run=tmp_path / "plain", **settings)
+    refit = train_series(table, run=tmp_path / "refit", refit=True, **settings)
+    assert not plain.refitted
+    assert refit.refitted
+    # What was chosen, and what the intervals are moved by, is what a run without refit has.
+    chosen = SeriesModel.load(refit.path / CHOSEN_NAME)
+    assert weights_of(refit) != weights_of(plain)
+    assert (
+        read_arrays(refit.path / CHOSEN_NAME, kind="bundle")[0].keys()
+        == read_arrays(plain.best_path, kind="bundle")[0].keys()
+    )
+    for name, array in read_arrays(plain.best_path, kind="bundle")[0].items():
+        assert np.array_equal(read_arrays(refit.path / CHOSEN_NAME, kind="bundle")[0][name], array)
+    assert np.array_equal(refit.model().calibration.shifts, chosen.calibration.shifts)
+    # As many passes as were best, over 4 / 3 of the rows.
+    best = chosen.result["iteration"]
+    assert refit.model().result["refit"]["updates"] == round(best * 320 / 240)
+    # The validation part is asked of the model that never learnt it, the test part of the one that did.
+    panel, split = panel_of(values), Split(np.asarray([240]), np.asarray([320]))
+    origins = np.arange(300, 340)
+    said = refit.forecaster(split).forecast(panel, origins)
+    before = origins + AHEAD < 320
+    assert np.array_equal(said[before], chosen.forecast(panel, origins[before]))
+    assert np.array_equal(said[~before], refit.model().forecast(panel, origins[~before]))
+    # The test part teaches nothing, the validation part does.
+    values[320:] += 1
+    test = train_series(write_csv(tmp_path / "test.csv", values), run=tmp_path / "test", refit=True, **settings)
+    assert weights_of(test) == weights_of(refit)
+
+
+def test_a_refit_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    table, settings = write_csv(tmp_path / "table.csv", 40 + process(400, 7)), {**SHORT, "refit": True}
+    expected = train_series(table, run=tmp_path / "whole", **settings)
+
+    class KillInRefit(Reporter):
+        again = False
+
+        def message(self, text: str) -> None:
+            self.again = "training again" in text
+
+        def updated(self, status: Status) -> None:
+            if self.again and status.iteration >= 15:
+                raise Killed
+
+    with pytest.raises(Killed):
+        train_series(table, run=tmp_path / "parts", reporter=KillInRefit(), **settings)
+    assert not SeriesRun(tmp_path / "parts").refitted
+    assert weights_of(resume_series(tmp_path / "parts")) == weights_of(expected)

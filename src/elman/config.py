@@ -207,6 +207,10 @@ class SeriesSettings:
         "circles of the calendar the network sees: auto takes those that the step and the span allow",
         choices=("auto", "none", "hour", "weekday", "year"),
     )
+    refit: bool = _option(
+        False,
+        "when the best weights are chosen, train once more on training and validation together, for as many passes",
+    )
     members: int = _option(1, "networks trained side by side whose forecasts are averaged", minimum=1, maximum=64)
     time_format: str | None = _option(None, "format of the times, such as %d.%m.%Y %H:%M; not given: found out")
     time_zone: str | None = _option(None, "time zone in which the times are written, such as Europe/Berlin")

@@ -14,6 +14,7 @@ from elman.series.origins import part_origins, series_of, truth
 from elman.series.panel import Panel, Split
 from elman.series.run import EVALUATION_NAME, SeriesRun
 from elman.series.scores import evaluate
+from elman.series.succession import Succession
 from elman.training.progress import Reporter
 from elman.training.storage import write_atomically
 
@@ -31,13 +32,13 @@ def write_evaluation(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Score the run's best model beside the fitted `baselines`, write `evaluation.json` and return what is in it."""
-    result = evaluation_of(run.model(), panel, split, report, baselines, reporter)
+    result = evaluation_of(run.forecaster(split), panel, split, report, baselines, reporter)
     write_atomically(run.path / EVALUATION_NAME, json.dumps(result, ensure_ascii=False, allow_nan=False).encode())
     return result
 
 
 def evaluation_of(
-    model: SeriesModel,
+    model: SeriesModel | Succession,
     panel: Panel,
     split: Split,
     report: DataReport | None,
@@ -73,7 +74,7 @@ def evenly_spaced(origins: np.ndarray, count: int) -> np.ndarray:
     return origins[np.linspace(len(origins) // (2 * count), len(origins) - 1, count).astype(int)]
 
 
-def fans(model: SeriesModel, panel: Panel, origins: np.ndarray) -> list[dict[str, Any]]:
+def fans(model: SeriesModel | Succession, panel: Panel, origins: np.ndarray) -> list[dict[str, Any]]:
     """The forecasts at some origins, each with its history and with what came, where it is known."""
     if not len(origins):
         return []
@@ -107,7 +108,7 @@ def fan(panel: Panel, horizon: Any, origin: int, quantiles: np.ndarray, actual: 
 
 
 def _slices(
-    model: SeriesModel, baseline: AbstractForecaster | None, panel: Panel, origins: np.ndarray
+    model: SeriesModel | Succession, baseline: AbstractForecaster | None, panel: Panel, origins: np.ndarray
 ) -> list[dict[str, Any]]:
     """Two stretches of forecasts made at the horizon, one after the other, against what came: in the middle and at the end."""
     result: list[dict[str, Any]] = []

@@ -7,9 +7,16 @@ from typing import Any
 
 from elman.errors import RunError
 from elman.series.model import SeriesModel
+from elman.series.panel import Split
+from elman.series.succession import Succession
 from elman.training.runs import Run
 
 EVALUATION_NAME = "evaluation.json"
+CHOSEN_NAME = "chosen.safetensors"
+"""Where a run with `refit` keeps the weights that validation chose; `best.safetensors` then holds those that were trained again."""
+
+REFIT_NAME = "refit"
+"""The folder, a run itself, in which they were."""
 
 
 class SeriesRun(Run):
@@ -22,6 +29,18 @@ class SeriesRun(Run):
     def model(self) -> SeriesModel:
         """The model with the best weights so far."""
         return SeriesModel.load(self.path)
+
+    def forecaster(self, split: Split) -> SeriesModel | Succession:
+        """What is scored on the parts of `split`: the model, or after a refit the two that follow each other."""
+        if not self.refitted:
+            return self.model()
+        chosen = SeriesModel.load(self.path / CHOSEN_NAME)
+        return Succession(chosen, self.model(), split.validation_ends)
+
+    @property
+    def refitted(self) -> bool:
+        """Whether the best weights were trained again with the validation part."""
+        return self.best_path.exists() and bool(self.model().result.get("refit"))
 
     @property
     def evaluation(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """From a table to a trained forecaster: reads and repairs it, fills in the settings, makes the run folder, starts the loop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from elman.series.findings import DataReport
 from elman.series.forecasting import AbstractForecaster
 from elman.series.grid import to_panel
 from elman.series.inspection import inspect
-from elman.series.model import horizon_of, new_network
+from elman.series.model import SeriesModel, horizon_of, new_network
 from elman.series.panel import Horizon, Panel, Split
 from elman.series.presets import check_lengths, resolve, resolve_rows
 from elman.series.presets import preset as preset_settings
 from elman.series.results import write_evaluation
-from elman.series.run import SeriesRun
+from elman.series.run import CHOSEN_NAME, REFIT_NAME, SeriesRun
 from elman.series.stations import find_table
 from elman.series.tables import read_table
 from elman.series.targets import check_target, choose_target
@@ -237,10 +237,13 @@ def _train(
 ) -> SeriesRun:
     if prepared is not None:
         prepared(ready, run)
-    ending = _run(ready, run, reporter, resume=resume)
-    if ending == "interrupted":
-        return SeriesRun(run.path, interrupted=True)
     result = SeriesRun(run.path)
+    if not result.refitted:
+        ending = _run(ready, run, reporter, resume=resume)
+        if ending != "interrupted" and ready.config.series.refit and run.best_path.exists():
+            ending = _refit(ready, run, reporter)
+        if ending == "interrupted":
+            return SeriesRun(run.path, interrupted=True)
     if run.best_path.exists() and score:
         others = fitted_baselines(ready, reporter) if baselines else []
         write_evaluation(result, ready.panel, ready.split, ready.report, others, reporter)
@@ -255,6 +258,32 @@ def _run(ready: Prepared, run: Run, reporter: Reporter, *, resume: bool) -> str:
         trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=ready.facts)
         with interruptible(trainer):
             return trainer.train(resume=resume).ending
+
+
+def _refit(ready: Prepared, run: Run, reporter: Reporter) -> str:
+    """Train once more on training and validation together, for as many passes as were best, and put the result in the run's place.
+
+    What the rows are scaled by and what is added to the quantiles stay as they were chosen; how the training ended is returned.
+    """
+    chosen = SeriesModel.load(run.best_path)
+    split = Split(ready.split.validation_ends, ready.split.validation_ends)
+    starts = ready.panel.offsets[:-1]
+    more = (split.training_ends - starts).sum() / max(1, (ready.split.training_ends - starts).sum())
+    steps = max(1, round(chosen.result["iteration"] * float(more)))
+    config = ready.config.replace(steps=steps, minutes=None, epochs=None, validate_every=0)
+    again = replace(ready, split=split, config=config)
+    reporter.message(f"training again, with the validation part: {steps:,} updates")
+    path = run.path / REFIT_NAME
+    exists = (path / "config.toml").exists()
+    folder = Run(path) if exists else Run.create(path, {"run": run.description["run"], **config.to_dict("series")})
+    ending = _run(again, folder, reporter, resume=folder.checkpoints.latest() is not None)
+    if ending != "interrupted":
+        # In this order: as long as the run's best weights are not the refitted ones, a resume does this again.
+        chosen.save(run.path / CHOSEN_NAME)
+        result = {**chosen.result, "refit": {"updates": steps}}
+        refitted = SeriesModel.load(folder.best_path)
+        replace(refitted, calibration=chosen.calibration, config=ready.config, result=result).save(run.best_path)
+    return ending
 
 
 def _over_preset(preset: str | None, settings: dict[str, Any]) -> dict[str, Any]:
