@@ -10,7 +10,6 @@ import polars as pl
 
 from elman.commands.kinds import refuse_text
 from elman.commands.output import print_json, reporting, warn
-from elman.commands.refitting import Retrained, fit_on_known
 from elman.commands.series_input import Question, read_question
 from elman.commands.series_output import (
     PICTURES,
@@ -32,6 +31,7 @@ from elman.series.findings import moment
 from elman.series.forecasting import AbstractForecaster
 from elman.series.origins import part_origins
 from elman.series.panel import Panel, Split
+from elman.series.retraining import Retrained
 from elman.series.scores import calibrate, compared, series_scales, verdict
 from elman.series.units import unit_of
 from elman.training.engine import use_compilation_cache
@@ -74,9 +74,11 @@ def _backtest(question: Question, parsed: argparse.Namespace, reporter: Reporter
     start = _start(parsed.start, question)
     stride = rows_of(parsed.stride, panel.step, "stride")
     refit = parsed.refit_every is not None
-    network: AbstractForecaster = Retrained(model, reporter) if refit else model
+    # After a refit with the validation part the run's intervals are calibrated with the weights that had not seen it.
+    trained = model if question.run is None else question.run.forecaster(ready.split)
+    network: AbstractForecaster = Retrained(model, reporter) if refit else trained
     others, calibrations = (
-        (default_baselines(panel, horizon, start), {}) if refit else _fitted(question, start, reporter)
+        (default_baselines(panel, horizon, start), {}) if refit else _fitted(question, trained, start, reporter)
     )
 
     def progress(done: int, total: int) -> None:
@@ -89,7 +91,6 @@ def _backtest(question: Question, parsed: argparse.Namespace, reporter: Reporter
         start=start,
         stride=stride,
         refit_every=parsed.refit_every,
-        refit=fit_on_known if refit else None,
         calibrations=calibrations,
         progress=progress,
     )
@@ -107,7 +108,7 @@ def _backtest(question: Question, parsed: argparse.Namespace, reporter: Reporter
 
 
 def _fitted(
-    question: Question, start: np.ndarray, reporter: Reporter
+    question: Question, network: AbstractForecaster, start: np.ndarray, reporter: Reporter
 ) -> tuple[list[AbstractForecaster], dict[str, Calibration]]:
     """The baselines, fitted and calibrated on what lies before the start, as they are in `elman evaluate`."""
     ready, split = question.ready, question.ready.split
@@ -128,7 +129,7 @@ def _fitted(
         return others, {}
     origins = part_origins(panel, horizon, split.training_ends, split.validation_ends)
     scales = series_scales(panel, horizon, start)
-    return others, {one.name: calibrate(one, panel, horizon, origins, scales)[0] for one in [question.model, *others]}
+    return others, {one.name: calibrate(one, panel, horizon, origins, scales)[0] for one in [network, *others]}
 
 
 def _start(text: str | None, question: Question) -> np.ndarray:

@@ -18,6 +18,7 @@ from elman.reports.drawing import share_of
 from elman.reports.forecasts import fan_figure
 from elman.series.answers import last_measured
 from elman.series.results import fan
+from elman.series.results import fans as pictured
 from elman.series.running import forecast_latest
 from elman.series.units import unit_of
 from elman.training.engine import use_compilation_cache
@@ -27,6 +28,9 @@ MOST_ROWS = 48
 """Lines of the table in the terminal; a file holds all of them."""
 
 MOST_FANS = 3
+
+MOST_PANEL_ROWS = 1_000_000
+"""Rows of a table up to which the way to a single horizon is drawn: it takes another look at all of them."""
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -60,6 +64,8 @@ def latest_fans(question: Question, frame: pl.DataFrame) -> list[dict[str, Any]]
     panel, horizon = question.ready.panel, question.model.horizon
     ends = last_measured(panel, question.model.encoding.known)
     ends = ends[ends >= panel.offsets[:-1]][:MOST_FANS]
+    if len(horizon.rows) == 1 and panel.row_count <= MOST_PANEL_ROWS:
+        return pictured(question.model, panel, ends)
     quantiles = frame.select(_columns(question, frame)[1]).to_numpy().astype(np.float32)
     steps = len(horizon.rows)
     return [

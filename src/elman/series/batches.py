@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from elman.errors import DataError
+
 
 class Picks(NamedTuple):
     """The rows of some updates.
@@ -158,6 +160,11 @@ class Windows:
         ]  # empty where a series is too short
         every_origin = np.concatenate(origins)
         self.origins = every_origin[target_there[every_origin + furthest]]
+        if not len(self.origins):
+            raise DataError(
+                f"no window of {reach + 1} rows in the training part has a target {furthest} rows behind it: give more rows, or a "
+                f"shorter --lookback or --horizon"
+            )
         self.drawn = 0
         self.epoch, self.order = -1, np.zeros(0, np.int64)
 

@@ -28,23 +28,19 @@ from elman.errors import ConfigError, DataError, RunError
 from elman.series.answers import last_measured, one_series
 from elman.series.backtest import backtest
 from elman.series.baselines import default_baselines
-from elman.series.encoding import Encoding
+from elman.series.forecasting import AbstractForecaster
 from elman.series.frames import frame_of_pandas, is_pandas
-from elman.series.model import SeriesModel, new_network
+from elman.series.model import SeriesModel
 from elman.series.origins import first_observed
-from elman.series.panel import Horizon, Panel, Split, parse_split
-from elman.series.presets import check_lengths, resolve
+from elman.series.panel import Panel, Split
 from elman.series.presets import preset as preset_settings
 from elman.series.recent import Recent, read_recent
 from elman.series.results import write_evaluation
+from elman.series.retraining import Retrained
 from elman.series.run import SeriesRun
 from elman.series.running import RunningForecast, forecast_latest
-from elman.series.task import SeriesTask
 from elman.series.trainer import Prepared, fitted_baselines, reopen, train_series
-from elman.training.engine import precision
-from elman.training.loop import Trainer
 from elman.training.progress import Reporter
-from elman.training.runs import Run
 
 _OWN = ("target", "horizon", "preset", "run")
 _IN_ROWS = ("horizon", "lookback", "every", "step")
@@ -212,8 +208,11 @@ class Forecaster:
         def progress(done: int, total: int) -> None:
             reporter.working("backtest", done / max(1, total))
 
+        trained: AbstractForecaster = model
+        if fitted.run is not None and fitted.ready is not None and rows is None:
+            trained = fitted.run.forecaster(fitted.ready.split)
         result = backtest(
-            [Refitted(model), *others],
+            [trained if refit_every is None else Retrained(model, reporter), *others],
             panel,
             model.horizon,
             start=ends,
@@ -329,48 +328,6 @@ class Forecaster:
         folder = Path(tempfile.mkdtemp(prefix="elman-forecaster-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder / "run"
-
-
-class Refitted:
-    """The network among other forecasters of a backtest; `fit` trains it anew, from the start, with the same settings."""
-
-    name = "network"
-
-    def __init__(self, model: SeriesModel) -> None:
-        self.model = model
-
-    def fit(self, panel: Panel, horizon: Horizon, training_ends: np.ndarray) -> None:
-        """Train on the rows before `training_ends`, of which the last part, as in the settings' split, is for validation."""
-        self.model = refit(self.model, panel.until(np.asarray(training_ends)))
-
-    def forecast(self, panel: Panel, origins: np.ndarray) -> np.ndarray:
-        """What the newest network says."""
-        return self.model.forecast(panel, origins)
-
-
-def refit(model: SeriesModel, panel: Panel) -> SeriesModel:
-    """A model trained from the start on all rows of `panel` with the settings of `model`, for as long as it was.
-
-    The rows are cut into training and validation as by the settings, without a test part.
-
-    Raises: `DataError` where the rows are too few.
-    """
-    training, validation = parse_split(model.config.series.split)
-    share = 100 * training / (training + validation)
-    split = Split.of(panel, f"{share}/{100 - share}/0")
-    check_lengths(model.config, panel, split, "the part of the rows known by then")
-    horizon = Horizon(model.encoding.target, model.encoding.ahead, model.horizon.levels)
-    encoding = Encoding.fit(panel, split.training_ends, horizon, model.config.series)
-    config = resolve(model.config, panel, split, encoding.input_size)
-    folder = Path(tempfile.mkdtemp(prefix="elman-refit-"))
-    try:
-        run = Run.create(folder / "run", {"run": {"task": "series"}, **config.to_dict("series")})
-        with precision(config.training.dtype):
-            task = SeriesTask(panel, split, encoding, config, model.sentinels)
-            Trainer(task, new_network(config, encoding), config.training, run, reporter=Reporter()).train()
-        return SeriesModel.load(run.best_path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

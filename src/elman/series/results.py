@@ -11,7 +11,7 @@ from elman.series.forecasting import AbstractForecaster
 from elman.series.model import SeriesModel
 from elman.series.moments import local_times, target_times
 from elman.series.origins import part_origins, series_of, truth
-from elman.series.panel import Panel, Split
+from elman.series.panel import Horizon, Panel, Split
 from elman.series.run import EVALUATION_NAME, SeriesRun
 from elman.series.scores import evaluate
 from elman.series.succession import Succession
@@ -19,6 +19,7 @@ from elman.training.progress import Reporter
 from elman.training.storage import write_atomically
 
 FANS = 4
+MOST_ON_THE_WAY = 1000
 SLICE_ROWS = 336
 """Rows of a slice of forecasts against what came: two weeks of hours."""
 
@@ -75,19 +76,35 @@ def evenly_spaced(origins: np.ndarray, count: int) -> np.ndarray:
 
 
 def fans(model: SeriesModel | Succession, panel: Panel, origins: np.ndarray) -> list[dict[str, Any]]:
-    """The forecasts at some origins, each with its history and with what came, where it is known."""
-    if not len(origins):
-        return []
+    """The forecasts at some origins, each with its history and with what came, where it is known.
+
+    A model of one horizon says one number at each origin; what it said at the origins before, each as far ahead, fills the way.
+    """
     horizon = model.horizon
+    if len(horizon.rows) > 1:
+        said = model.forecast(panel, origins)
+        answers = [(horizon, quantiles) for quantiles in said]
+    else:
+        answers = [_on_the_way(model, panel, int(origin)) for origin in origins]
     return [
-        fan(panel, horizon, int(origin), quantiles, actual)
-        for origin, quantiles, actual in zip(
-            origins, model.forecast(panel, origins), truth(panel, horizon, origins), strict=True
-        )
+        fan(panel, asked, int(origin), quantiles, truth(panel, asked, np.asarray([origin]))[0])
+        for origin, (asked, quantiles) in zip(origins, answers, strict=True)
     ]
 
 
-def fan(panel: Panel, horizon: Any, origin: int, quantiles: np.ndarray, actual: np.ndarray | None) -> dict[str, Any]:
+def _on_the_way(model: SeriesModel | Succession, panel: Panel, origin: int) -> tuple[Horizon, np.ndarray]:
+    """The forecasts for every row up to the horizon, each made a horizon before; as many as the series has origins for."""
+    horizon = model.horizon
+    begin = int(panel.offsets[series_of(panel, np.asarray([origin]))[0]])
+    count = min(horizon.furthest, origin + 1 - begin, MOST_ON_THE_WAY)
+    earlier = np.arange(origin + 1 - count, origin + 1)
+    rows = tuple(range(horizon.furthest + 1 - count, horizon.furthest + 1))
+    return Horizon(horizon.target, rows, horizon.levels), model.forecast(panel, earlier)[:, 0]
+
+
+def fan(
+    panel: Panel, horizon: Horizon, origin: int, quantiles: np.ndarray, actual: np.ndarray | None
+) -> dict[str, Any]:
     """One forecast as plain values: series, origin, history, times, levels, quantiles, actual."""
     series = int(series_of(panel, np.asarray([origin]))[0])
     begin = max(int(panel.offsets[series]), origin + 1 - max(48, 4 * horizon.furthest))

@@ -74,7 +74,7 @@ class SeriesTask:
         assert training.unroll is not None
         lookback = rows_of(config.series.lookback or "1", self.encoding.step, "lookback")
         every = rows_of(config.series.every or "1", self.encoding.step, "every")
-        warm_up = max(1, lookback // every)
+        warm_up = -(-lookback // every)
         segment = -(-(9 * warm_up) // training.unroll) * training.unroll
         return Streams(
             self.rows.offsets,
@@ -135,7 +135,7 @@ class SeriesTask:
         targets = batch.targets - anchor[..., None]
         scored = batch.scored[..., None]
         losses = [
-            _mean_loss(member.head, hidden[-steps:], targets, scored)
+            _loss(member.head, hidden[-steps:], targets, scored, self.config.training.reduction)
             for member, hidden in zip(network.members, hiddens, strict=True)
         ]
         return sum(losses[1:], losses[0]) / len(losses), carry
@@ -187,11 +187,12 @@ class SeriesTask:
         self.walk_through.move_to(cursor)
 
 
-def _mean_loss(head: AbstractHead, hidden: jax.Array, targets: jax.Array, scored: jax.Array) -> jax.Array:
-    """The mean loss over what is scored and known; a missing target must not reach the arithmetic, for NaN · 0 is NaN."""
+def _loss(head: AbstractHead, hidden: jax.Array, targets: jax.Array, scored: jax.Array, reduction: str) -> jax.Array:
+    """The loss over what is scored and known; a missing target must not reach the arithmetic, for NaN · 0 is NaN."""
     counts = scored & ~jnp.isnan(targets)
     losses = head.loss(hidden, jnp.where(counts, targets, 0).astype(hidden.dtype))
-    return jnp.where(counts, losses, 0).sum() / jnp.maximum(counts.sum(), 1)
+    total = jnp.where(counts, losses, 0).sum()
+    return total if reduction == "sum" else total / jnp.maximum(counts.sum(), 1)
 
 
 def _padded(leaf: np.ndarray, size: int) -> np.ndarray:

@@ -8,7 +8,6 @@ import numpy as np
 from elman.config import Config
 from elman.errors import DataError, TrainingError
 from elman.series.encoding import Encoding
-from elman.series.forecasting import AbstractForecaster
 from elman.series.model import SeriesModel, new_network
 from elman.series.panel import Horizon, Panel, Split, parse_split
 from elman.series.presets import check_lengths
@@ -50,7 +49,7 @@ class Retrained:
         run = Run.create(path, config.to_dict("series"))
         with precision(config.training.dtype):
             network = new_network(config, encoding)
-            task = SeriesTask(known, split, encoding, config)
+            task = SeriesTask(known, split, encoding, config, self.model.sentinels)
             words = f"training anew, fit {self.fits}"
             Trainer(task, network, config.training, run, reporter=_Share(self.reporter, words)).train()
         if not run.best_path.exists():
@@ -60,11 +59,6 @@ class Retrained:
     def forecast(self, panel: Panel, origins: np.ndarray) -> np.ndarray:
         """What the last network trained says."""
         return self.model.forecast(panel, origins)
-
-
-def fit_on_known(forecaster: AbstractForecaster, known: Panel, horizon: Horizon) -> None:
-    """Every forecaster learns from all rows that are known."""
-    forecaster.fit(known, horizon, known.offsets[1:])
 
 
 class _Share(Reporter):
