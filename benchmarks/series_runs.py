@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from elman.series.model import SeriesModel
-from elman.series.origins import part_origins, truth
 from elman.series.panel import Panel
 from elman.series.run import SeriesRun
+from elman.series.scoring.origins import part_origins, truth
 from elman.series.trainer import Prepared, train_series
 from elman.training.progress import Reporter, Status
 from measuring import DATA

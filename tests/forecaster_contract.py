@@ -12,16 +12,16 @@ import jax
 import numpy as np
 
 from elman.config import Config
-from elman.series.baselines import Drift, Persistence, SeasonalNaive
-from elman.series.boosting import LightGBMOnLags
-from elman.series.calibration import Calibration
-from elman.series.climatology import Climatology
+from elman.series.baselines.boosting import LightGBMOnLags
+from elman.series.baselines.climatology import Climatology
+from elman.series.baselines.ridge import RidgeOnLags
+from elman.series.baselines.simple import Drift, Persistence, SeasonalNaive
 from elman.series.durations import Duration
 from elman.series.encoding import Encoding
 from elman.series.forecasting import AbstractForecaster
 from elman.series.model import SeriesModel, horizon_of, new_network
 from elman.series.panel import Horizon, Panel, Split
-from elman.series.ridge import RidgeOnLags
+from elman.series.scoring.calibration import Calibration
 from elman.series.task import SeriesTask
 
 HORIZON = Horizon("y", (1, 3, 24), (0.05, 0.25, 0.5, 0.75, 0.95))

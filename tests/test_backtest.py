@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from elman.errors import ConfigError
-from elman.series.backtest import backtest
-from elman.series.baselines import Drift, Persistence
-from elman.series.calibration import Calibration
-from elman.series.climatology import Climatology
-from elman.series.metrics import figures
+from elman.series.baselines.climatology import Climatology
+from elman.series.baselines.ridge import RidgeOnLags
+from elman.series.baselines.simple import Drift, Persistence
 from elman.series.panel import Horizon, Panel
-from elman.series.ridge import RidgeOnLags
+from elman.series.scoring.backtest import backtest
+from elman.series.scoring.calibration import Calibration
+from elman.series.scoring.metrics import figures
 from forecaster_contract import HORIZON, example_panel
 
 

@@ -10,17 +10,17 @@ import polars as pl
 import pytest
 
 from elman.errors import ConfigError
-from elman.series.baselines import Drift, Persistence, SeasonalNaive, default_baselines, season_rows
-from elman.series.boosting import LightGBMOnLags
-from elman.series.climatology import Climatology
+from elman.series.baselines.boosting import LightGBMOnLags
+from elman.series.baselines.climatology import Climatology
+from elman.series.baselines.lags import LagDesign
+from elman.series.baselines.residuals import quantiles_of_rows
+from elman.series.baselines.ridge import NormalEquations, RidgeOnLags, regression_targets, ridge_weights
+from elman.series.baselines.simple import Drift, Persistence, SeasonalNaive, default_baselines, season_rows
 from elman.series.durations import DAY, Duration
-from elman.series.lags import LagDesign
-from elman.series.metrics import figures
-from elman.series.moments import local_times, months_later
-from elman.series.origins import evenly, first_observed, last_seen, part_origins, training_origins, truth
 from elman.series.panel import Horizon, Panel, Split
-from elman.series.residuals import quantiles_of_rows
-from elman.series.ridge import NormalEquations, RidgeOnLags, regression_targets, ridge_weights
+from elman.series.scoring.metrics import figures
+from elman.series.scoring.moments import local_times, months_later
+from elman.series.scoring.origins import evenly, first_observed, last_seen, part_origins, training_origins, truth
 from forecaster_contract import CONTRACT, FORECASTERS, HORIZON, Case, example_panel, training_ends
 
 POINT = (0.5,)

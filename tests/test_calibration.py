@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from elman.series.calibration import Calibration
+from elman.series.scoring.calibration import Calibration
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 

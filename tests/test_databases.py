@@ -20,10 +20,10 @@ import pytest
 
 from elman.config import SeriesSettings
 from elman.errors import ConfigError, DataError, ElmanError
-from elman.series import databases
-from elman.series.databases import read_query, shown_uri
-from elman.series.table import Table
-from elman.series.tables import read_table
+from elman.series.reading import databases
+from elman.series.reading.databases import read_query, shown_uri
+from elman.series.reading.table import Table
+from elman.series.reading.tables import read_table
 
 SECRET = "pass/w0rd@x"
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from elman.config import Config, SeriesSettings
 from elman.errors import ConfigError, DataError
-from elman.series.grid import arrange, to_panel
-from elman.series.inspection import inspect
+from elman.series.cleaning.grid import arrange, to_panel
+from elman.series.cleaning.inspection import inspect
 from elman.series.panel import Panel
-from elman.series.table import Table
+from elman.series.reading.table import Table
 
 HOUR = 3_600_000_000
 START = 1_577_836_800_000_000  # 2020-01-01

@@ -18,11 +18,11 @@ from elman.commands import describe
 from elman.config import Config, SeriesSettings
 from elman.errors import ConfigError, DataError
 from elman.reports.data import data_figure, print_report
-from elman.series.findings import DataReport
-from elman.series.grid import to_panel
-from elman.series.inspection import inspect
-from elman.series.table import Table
-from elman.series.targets import check_target, choose_target
+from elman.series.cleaning.findings import DataReport
+from elman.series.cleaning.grid import to_panel
+from elman.series.cleaning.inspection import inspect
+from elman.series.cleaning.targets import check_target, choose_target
+from elman.series.reading.table import Table
 
 HOUR = 3_600_000_000
 START = 1_577_836_800_000_000  # 2020-01-01

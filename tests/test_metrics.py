@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from elman.series.metrics import Sums, crps, figures, mae, naive_scales, pinball, rmse, skill
+from elman.series.scoring.metrics import Sums, crps, figures, mae, naive_scales, pinball, rmse, skill
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -10,12 +10,12 @@ import pytest
 
 from elman.config import Config
 from elman.errors import DataError
-from elman.series.calibration import Calibration
 from elman.series.durations import Duration
 from elman.series.encoding import Encoding
 from elman.series.model import SeriesModel, horizon_of, new_network
 from elman.series.panel import Horizon, Panel
 from elman.series.running import BLOCK, Running, RunningForecast, forecast_latest
+from elman.series.scoring.calibration import Calibration
 
 HOUR = 3_600_000_000
 START = int(np.datetime64("2024-03-01", "us").astype(np.int64))

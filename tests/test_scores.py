@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import elman.series.scores as scores
-from elman.series.baselines import Drift, Persistence, SeasonalNaive, default_baselines
-from elman.series.calibration import Calibration
+import elman.series.scoring.scores as scores
+from elman.series.baselines.simple import Drift, Persistence, SeasonalNaive, default_baselines
 from elman.series.forecasting import AbstractForecaster
-from elman.series.metrics import figures, naive_scales
-from elman.series.origins import part_origins, series_of, truth
 from elman.series.panel import Horizon, Panel, Split
-from elman.series.scores import Tally, calibrate, compared, error_tables, evaluate, series_scales, verdict
+from elman.series.scoring.calibration import Calibration
+from elman.series.scoring.metrics import figures, naive_scales
+from elman.series.scoring.origins import part_origins, series_of, truth
+from elman.series.scoring.scores import Tally, calibrate, compared, error_tables, evaluate, series_scales, verdict
 from forecaster_contract import HORIZON, HOUR, example_panel
 
 

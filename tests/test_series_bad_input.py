@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from elman.cli import main
-from elman.series.files import TableFile
-from elman.series.weather import generate_weather, write_weather
+from elman.series.reading.files import TableFile
+from elman.series.reading.weather import generate_weather, write_weather
 
 TARGET = "T (degC)"
 SMALL = ["--target", TARGET, "--horizon", "6h", "--lookback", "24h", "--hidden", "8", "--batch", "4", "--unroll", "16"]

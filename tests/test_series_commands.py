@@ -13,12 +13,12 @@ import pytest
 
 from elman.cli import main
 from elman.series.model import SeriesModel
-from elman.series.origins import truth
 from elman.series.presets import PRESETS
+from elman.series.reading.stations import table_names
+from elman.series.reading.weather import generate_weather, write_weather
 from elman.series.run import SeriesRun
-from elman.series.stations import table_names
+from elman.series.scoring.origins import truth
 from elman.series.trainer import reopen
-from elman.series.weather import generate_weather, write_weather
 from elman.training.runs import Run
 
 TARGET = "T (degC)"

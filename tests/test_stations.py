@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from elman.errors import DataError
-from elman.series import stations
-from elman.series.stations import STATIONS, find_table, table_available_offline, table_names, why_not_full
-from elman.series.weather import COLUMNS, generate_weather, weather_text
+from elman.series.reading import stations
+from elman.series.reading.stations import STATIONS, find_table, table_available_offline, table_names, why_not_full
+from elman.series.reading.weather import COLUMNS, generate_weather, weather_text
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not here")

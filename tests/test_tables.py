@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from elman.config import SeriesSettings
 from elman.errors import DataError, ElmanError
-from elman.series import files, tables
-from elman.series.table import Table
-from elman.series.tables import read_table
+from elman.series.reading import files, tables
+from elman.series.reading.table import Table
+from elman.series.reading.tables import read_table
 
 FRAME = pl.DataFrame(
     {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from elman.config import SeriesSettings
 from elman.errors import ConfigError, DataError, ElmanError
-from elman.series.timestamps import Times, read_times, share_of_times
+from elman.series.reading.timestamps import Times, read_times, share_of_times
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

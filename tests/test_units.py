@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from elman.series.units import is_direction, possible_range, unit_of
+from elman.series.cleaning.units import is_direction, possible_range, unit_of
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from elman.errors import ConfigError
-from elman.series.weather import (
+from elman.series.reading.weather import (
     COLUMNS,
     SENTINEL,
     TIME_COLUMN,

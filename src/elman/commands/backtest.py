@@ -23,17 +23,17 @@ from elman.commands.series_output import (
 from elman.errors import ConfigError
 from elman.reports.forecasts import error_figure
 from elman.series.answers import quantile_name, series_column
-from elman.series.backtest import backtest
-from elman.series.baselines import default_baselines
-from elman.series.calibration import Calibration
+from elman.series.baselines.simple import default_baselines
+from elman.series.cleaning.findings import moment
+from elman.series.cleaning.units import unit_of
 from elman.series.durations import rows_of
-from elman.series.findings import moment
 from elman.series.forecasting import AbstractForecaster
-from elman.series.origins import part_origins
 from elman.series.panel import Panel, Split
 from elman.series.retraining import Retrained
-from elman.series.scores import calibrate, compared, series_scales, verdict
-from elman.series.units import unit_of
+from elman.series.scoring.backtest import backtest
+from elman.series.scoring.calibration import Calibration
+from elman.series.scoring.origins import part_origins
+from elman.series.scoring.scores import calibrate, compared, series_scales, verdict
 from elman.training.engine import use_compilation_cache
 from elman.training.progress import Reporter
 

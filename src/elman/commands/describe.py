@@ -9,10 +9,10 @@ from elman.commands.series_output import save_picture
 from elman.config import Config
 from elman.errors import ConfigError
 from elman.reports.data import data_figure, print_report
-from elman.series.grid import to_panel
-from elman.series.inspection import inspect
-from elman.series.tables import read_table
-from elman.series.targets import check_target
+from elman.series.cleaning.grid import to_panel
+from elman.series.cleaning.inspection import inspect
+from elman.series.cleaning.targets import check_target
+from elman.series.reading.tables import read_table
 from elman.series.trainer import locate
 
 PICTURES = (".png", ".svg")

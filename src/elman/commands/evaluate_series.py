@@ -9,9 +9,9 @@ from elman.commands.output import print_json, reporting
 from elman.commands.series_input import Question, read_question
 from elman.commands.series_output import figures_of, print_errors, print_outcome
 from elman.errors import ConfigError, DataError
-from elman.series.origins import part_origins
 from elman.series.panel import Split
 from elman.series.results import evaluation_of, write_evaluation
+from elman.series.scoring.origins import part_origins
 from elman.series.trainer import fitted_baselines
 from elman.training.engine import use_compilation_cache
 from elman.training.progress import Reporter

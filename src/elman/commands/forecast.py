@@ -17,10 +17,10 @@ from elman.reports import print_fan
 from elman.reports.drawing import share_of
 from elman.reports.forecasts import fan_figure
 from elman.series.answers import last_measured
+from elman.series.cleaning.units import unit_of
 from elman.series.results import fan
 from elman.series.results import fans as pictured
 from elman.series.running import forecast_latest
-from elman.series.units import unit_of
 from elman.training.engine import use_compilation_cache
 from elman.training.progress import printable
 

@@ -19,7 +19,7 @@ from elman.commands.output import narrow_console
 from elman.errors import ConfigError, RunError
 from elman.reports import print_scores
 from elman.reports.forecasts import Panel, error_panels
-from elman.series.findings import DataReport, Finding, moment
+from elman.series.cleaning.findings import DataReport, Finding, moment
 from elman.training.progress import printable
 from elman.training.storage import write_atomically
 

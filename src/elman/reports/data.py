@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from elman.series.findings import ColumnFacts, DataReport, Finding, moment
+from elman.series.cleaning.findings import ColumnFacts, DataReport, Finding, moment
 from elman.series.panel import Panel
 from elman.training.progress import printable
 

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from elman.series.model import SeriesModel
-from elman.series.moments import target_times
-from elman.series.origins import series_of
 from elman.series.panel import Panel
-from elman.series.tables import SERIES_COLUMN
+from elman.series.reading.tables import SERIES_COLUMN
+from elman.series.scoring.moments import target_times
+from elman.series.scoring.origins import series_of
 
 
 def quantile_name(level: float) -> str:

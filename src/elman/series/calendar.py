@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from elman.series.durations import DAY, Duration
-from elman.series.moments import local_times
+from elman.series.scoring.moments import local_times
 
 CIRCLES = ("hour", "weekday", "year")
 _PIECE = 1 << 20

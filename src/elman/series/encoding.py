@@ -25,9 +25,9 @@ import numpy as np
 from elman.config import SeriesSettings
 from elman.errors import BundleError, ConfigError
 from elman.series.calendar import CIRCLES, circles_for, phases
+from elman.series.cleaning.units import is_direction
 from elman.series.durations import Duration
 from elman.series.panel import Horizon, Panel
-from elman.series.units import is_direction
 
 OLDEST = 255
 """An age of this many rows or more, and of what was never seen."""

@@ -26,19 +26,19 @@ import polars as pl
 from elman.config import Config, suggestion
 from elman.errors import ConfigError, DataError, RunError
 from elman.series.answers import last_measured, one_series
-from elman.series.backtest import backtest
-from elman.series.baselines import default_baselines
+from elman.series.baselines.simple import default_baselines
 from elman.series.forecasting import AbstractForecaster
-from elman.series.frames import frame_of_pandas, is_pandas
 from elman.series.model import SeriesModel
-from elman.series.origins import first_observed
 from elman.series.panel import Panel, Split
 from elman.series.presets import preset as preset_settings
+from elman.series.reading.frames import frame_of_pandas, is_pandas
 from elman.series.recent import Recent, read_recent
 from elman.series.results import write_evaluation
 from elman.series.retraining import Retrained
 from elman.series.run import SeriesRun
 from elman.series.running import RunningForecast, forecast_latest
+from elman.series.scoring.backtest import backtest
+from elman.series.scoring.origins import first_observed
 from elman.series.trainer import Prepared, fitted_baselines, reopen, train_series
 from elman.training.progress import Reporter
 

@@ -12,14 +12,14 @@ import numpy as np
 from elman.config import Config
 from elman.errors import BundleError, ConfigError
 from elman.network import CELLS, to_arrays, with_arrays
-from elman.series.calibration import Calibration
 from elman.series.chunks import Program, Walk, forecast_origins, forecast_program
 from elman.series.durations import Duration, rows_of
 from elman.series.encoding import Encoding, Rows
 from elman.series.networks import ForecastNetwork
-from elman.series.origins import series_of
 from elman.series.panel import Horizon, Panel
-from elman.series.zones import check_zone
+from elman.series.reading.zones import check_zone
+from elman.series.scoring.calibration import Calibration
+from elman.series.scoring.origins import series_of
 from elman.training.bundle import Bundle, made_with
 from elman.training.engine import precision
 from elman.training.runs import Run

@@ -16,17 +16,17 @@ import polars as pl
 from elman.config import SeriesSettings, suggestion
 from elman.errors import DataError
 from elman.series.answers import last_measured, series_column
+from elman.series.cleaning.findings import DataReport, moment
+from elman.series.cleaning.grid import arrange, to_panel
+from elman.series.cleaning.inspection import inspect
 from elman.series.durations import Duration
 from elman.series.encoding import Encoding
-from elman.series.findings import DataReport, moment
-from elman.series.grid import arrange, to_panel
-from elman.series.inspection import inspect
 from elman.series.model import SeriesModel
 from elman.series.panel import Panel
-from elman.series.table import Table
-from elman.series.tables import Progress, read_table
-from elman.series.timestamps import read_times
-from elman.series.zones import check_zone
+from elman.series.reading.table import Table
+from elman.series.reading.tables import Progress, read_table
+from elman.series.reading.timestamps import read_times
+from elman.series.reading.zones import check_zone
 
 READING = ("time_column", "series_column", "query", "time_format", "time_zone", "decimal", "refuse")
 """Settings that say how a table is written, and may be others for new rows."""

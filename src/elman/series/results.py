@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from elman.series.findings import DataReport
+from elman.series.cleaning.findings import DataReport
 from elman.series.forecasting import AbstractForecaster
 from elman.series.model import SeriesModel
-from elman.series.moments import local_times, target_times
-from elman.series.origins import part_origins, series_of, truth
 from elman.series.panel import Horizon, Panel, Split
 from elman.series.run import EVALUATION_NAME, SeriesRun
-from elman.series.scores import evaluate
+from elman.series.scoring.moments import local_times, target_times
+from elman.series.scoring.origins import part_origins, series_of, truth
+from elman.series.scoring.scores import evaluate
 from elman.series.succession import Succession
 from elman.training.progress import Reporter
 from elman.training.storage import write_atomically

@@ -21,9 +21,9 @@ from elman.errors import DataError
 from elman.series.answers import forecast_frame, last_measured, one_series
 from elman.series.encoding import Encoding, Memory, Rows, Steps
 from elman.series.model import SeriesModel, first_seen
-from elman.series.moments import target_times
 from elman.series.panel import Panel
 from elman.series.recent import NewRow, moment_in_words, new_row, require_known
+from elman.series.scoring.moments import target_times
 from elman.training.engine import precision
 
 BLOCK = 64

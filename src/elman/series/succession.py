@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from elman.series.model import SeriesModel
-from elman.series.origins import series_of
 from elman.series.panel import Horizon, Panel
+from elman.series.scoring.origins import series_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,14 @@ import numpy as np
 from elman.config import Config
 from elman.network import AbstractHead
 from elman.series.batches import Streams, Windows
-from elman.series.calibration import Calibration
 from elman.series.chunks import forecast_program
 from elman.series.durations import rows_of
 from elman.series.encoding import Encoding, Rows, Steps
 from elman.series.model import SeriesModel, horizon_of
 from elman.series.networks import ForecastNetwork
-from elman.series.origins import part_origins, stretches
 from elman.series.panel import Panel, Split
+from elman.series.scoring.calibration import Calibration
+from elman.series.scoring.origins import part_origins, stretches
 
 VALIDATION_LIMIT = 100_000
 """Origins of the validation part that are scored while training, in evenly spaced stretches."""

@@ -8,21 +8,21 @@ from typing import Any
 import elman
 from elman.config import GROUPS, Config
 from elman.errors import DataError, RunError
-from elman.series.baselines import default_baselines
+from elman.series.baselines.simple import default_baselines
+from elman.series.cleaning.findings import DataReport
+from elman.series.cleaning.grid import to_panel
+from elman.series.cleaning.inspection import inspect
+from elman.series.cleaning.targets import check_target, choose_target
 from elman.series.encoding import Encoding
-from elman.series.findings import DataReport
 from elman.series.forecasting import AbstractForecaster
-from elman.series.grid import to_panel
-from elman.series.inspection import inspect
 from elman.series.model import SeriesModel, horizon_of, new_network
 from elman.series.panel import Horizon, Panel, Split
 from elman.series.presets import check_lengths, resolve, resolve_rows
 from elman.series.presets import preset as preset_settings
+from elman.series.reading.stations import find_table
+from elman.series.reading.tables import read_table
 from elman.series.results import write_evaluation
 from elman.series.run import CHOSEN_NAME, REFIT_NAME, SeriesRun
-from elman.series.stations import find_table
-from elman.series.tables import read_table
-from elman.series.targets import check_target, choose_target
 from elman.series.task import SeriesTask
 from elman.training.downloads import chosen_data_folder
 from elman.training.engine import precision, use_compilation_cache

@@ -19,7 +19,7 @@ import polars as pl
 
 from elman.config import suggestion
 from elman.errors import ConfigError, DataError
-from elman.series.files import missing
+from elman.series.reading.files import missing
 
 _BATCH = 50_000
 _CONNECT_SECONDS = "10"

@@ -16,15 +16,15 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from elman.errors import ConfigError
-from elman.series.boosting import LightGBMOnLags
-from elman.series.climatology import Climatology
+from elman.series.baselines.boosting import LightGBMOnLags
+from elman.series.baselines.climatology import Climatology
+from elman.series.baselines.residuals import PointForecaster
+from elman.series.baselines.ridge import RidgeOnLags
 from elman.series.durations import DAY, Duration
 from elman.series.forecasting import AbstractForecaster
-from elman.series.moments import WEEK, YEAR, months_later, target_times
-from elman.series.origins import first_observed, last_values, series_of, truth
 from elman.series.panel import Horizon, Panel
-from elman.series.residuals import PointForecaster
-from elman.series.ridge import RidgeOnLags
+from elman.series.scoring.moments import WEEK, YEAR, months_later, target_times
+from elman.series.scoring.origins import first_observed, last_values, series_of, truth
 
 SEASONS = {"day": DAY, "week": WEEK, "year": YEAR}
 """The seasons that are looked for, in microseconds. Each must lie twice in training, and be whole rows (a year need not)."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from elman.series.origins import chunks, series_of, training_origins, truth
 from elman.series.panel import Horizon, Panel
+from elman.series.scoring.origins import chunks, series_of, training_origins, truth
 
 MOST_ORIGINS = 4096
 FEWEST_ORIGINS = 200

@@ -16,8 +16,8 @@ import polars as pl
 from polars.exceptions import ComputeError, PolarsError
 
 from elman.errors import DataError
-from elman.series.files import TableFile, contents, is_packed, start
-from elman.series.numbers import MISSING_WORDS, is_number
+from elman.series.reading.files import TableFile, contents, is_packed, start
+from elman.series.reading.numbers import MISSING_WORDS, is_number
 
 _HEAD = 1 << 18
 _SAMPLE_ROWS = 1000

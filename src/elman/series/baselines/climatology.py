@@ -17,11 +17,11 @@ Reference: Wilks 2011, "Statistical Methods in the Atmospheric Sciences", sectio
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from elman.series.baselines.residuals import PointForecaster
 from elman.series.durations import DAY
-from elman.series.moments import YEAR, harmonics, local_times, target_times
-from elman.series.origins import chunks, ranges, series_of
 from elman.series.panel import Horizon, Panel
-from elman.series.residuals import PointForecaster
+from elman.series.scoring.moments import YEAR, harmonics, local_times, target_times
+from elman.series.scoring.origins import chunks, ranges, series_of
 
 MOST_ROWS = 100_000
 ALL_ROWS = 2_000_000

@@ -22,14 +22,14 @@ from polars.exceptions import PanicException, PolarsError
 
 from elman.config import SeriesSettings, suggestion
 from elman.errors import ConfigError, DataError
-from elman.series.databases import is_uri, read_query, shown_uri
-from elman.series.delimited import MANY_VALUES, read_delimited
-from elman.series.files import TableFile, contents, digest_of, find_files, is_packed, kind_of, start
-from elman.series.frames import frame_of_pandas, is_pandas
-from elman.series.numbers import Numbers, as_numbers, refuse_text
-from elman.series.table import Table, place_of
-from elman.series.timestamps import read_times, share_of_times
-from elman.series.zones import check_zone
+from elman.series.reading.databases import is_uri, read_query, shown_uri
+from elman.series.reading.delimited import MANY_VALUES, read_delimited
+from elman.series.reading.files import TableFile, contents, digest_of, find_files, is_packed, kind_of, start
+from elman.series.reading.frames import frame_of_pandas, is_pandas
+from elman.series.reading.numbers import Numbers, as_numbers, refuse_text
+from elman.series.reading.table import Table, place_of
+from elman.series.reading.timestamps import read_times, share_of_times
+from elman.series.reading.zones import check_zone
 
 Progress = Callable[[str, float], None]
 

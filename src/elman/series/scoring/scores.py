@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from elman.series.calibration import Calibration
+from elman.series.cleaning.units import unit_of
 from elman.series.forecasting import AbstractForecaster
-from elman.series.metrics import Figures, Sums, naive_scales, skill
-from elman.series.moments import hours_and_months, target_times
-from elman.series.origins import evenly, part_origins, series_of, stretches, truth
 from elman.series.panel import Horizon, Panel, Split
-from elman.series.units import unit_of
+from elman.series.scoring.calibration import Calibration
+from elman.series.scoring.metrics import Figures, Sums, naive_scales, skill
+from elman.series.scoring.moments import hours_and_months, target_times
+from elman.series.scoring.origins import evenly, part_origins, series_of, stretches, truth
 
 __all__ = ["Tally", "calibrate", "evaluate", "part_origins", "series_scales", "truth", "verdict"]
 

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from elman.errors import ConfigError
-from elman.series.lags import LagDesign
-from elman.series.origins import chunks, last_values, series_of
+from elman.series.baselines.lags import LagDesign
+from elman.series.baselines.residuals import PointForecaster
+from elman.series.baselines.ridge import regression_targets
 from elman.series.panel import Horizon, Panel
-from elman.series.residuals import PointForecaster
-from elman.series.ridge import regression_targets
+from elman.series.scoring.origins import chunks, last_values, series_of
 
 MOST_ORIGINS = 200_000
 MOST_VALUES = 60_000_000

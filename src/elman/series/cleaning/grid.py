@@ -13,13 +13,13 @@ import polars as pl
 
 from elman.config import SeriesSettings, suggestion
 from elman.errors import ConfigError, DataError
-from elman.series.clocks import moments_of
+from elman.series.cleaning.clocks import moments_of
+from elman.series.cleaning.findings import ColumnFacts, DataReport, moment
+from elman.series.cleaning.targets import check_target, require_numbers
 from elman.series.durations import DAY, Duration
-from elman.series.findings import ColumnFacts, DataReport, moment
-from elman.series.moments import local_times
 from elman.series.panel import Panel
-from elman.series.table import Table
-from elman.series.targets import check_target, require_numbers
+from elman.series.reading.table import Table
+from elman.series.scoring.moments import local_times
 
 LARGEST_SPREAD = 20
 """A grid with more places than this for each row is mostly empty: the step that was found is then hardly meant."""

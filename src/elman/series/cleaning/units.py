@@ -3,7 +3,7 @@
 A name is a weak witness, so everything here is cautious: what is not surely understood is left as it is. An alarm about honest data
 costs more trust than a sentinel that was missed.
 
-    >>> from elman.series.units import is_direction, possible_range, unit_of
+    >>> from elman.series.cleaning.units import is_direction, possible_range, unit_of
     >>> unit_of("T (degC)"), unit_of("wind_dir [°]"), unit_of("temp_C"), unit_of("sales")
     ('degC', '°', 'C', '')
     >>> is_direction("wd (deg)"), is_direction("T (degC)"), is_direction("latitude (deg)")

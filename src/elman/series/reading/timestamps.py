@@ -20,7 +20,7 @@ from polars.exceptions import ComputeError
 
 from elman.config import SeriesSettings
 from elman.errors import ConfigError, DataError
-from elman.series.zones import check_zone, to_utc
+from elman.series.reading.zones import check_zone, to_utc
 
 _DATETIME = pl.Datetime("us")
 _LAYOUTS_AT_MOST = 12

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from elman.series.lags import LagDesign
-from elman.series.origins import chunks, evenly, last_values, series_of, training_origins, truth
+from elman.series.baselines.lags import LagDesign
+from elman.series.baselines.residuals import PointForecaster
 from elman.series.panel import Horizon, Panel
-from elman.series.residuals import PointForecaster
+from elman.series.scoring.origins import chunks, evenly, last_values, series_of, training_origins, truth
 
 MOST_ORIGINS = 200_000
 STRENGTHS = tuple(float(f"1e{power}") for power in range(-8, 3))

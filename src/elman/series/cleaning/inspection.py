@@ -12,12 +12,12 @@ import polars as pl
 
 from elman.config import SeriesSettings
 from elman.errors import DataError
-from elman.series.clocks import daylight_saving
-from elman.series.findings import ColumnFacts, DataReport, Finding, Spot, moment
-from elman.series.grid import Arrangement, arrange, missing_mask, numbers_of
-from elman.series.sentinels import Oddities, find_oddities
-from elman.series.table import Table
-from elman.series.units import is_direction, possible_range, unit_of
+from elman.series.cleaning.clocks import daylight_saving
+from elman.series.cleaning.findings import ColumnFacts, DataReport, Finding, Spot, moment
+from elman.series.cleaning.grid import Arrangement, arrange, missing_mask, numbers_of
+from elman.series.cleaning.sentinels import Oddities, find_oddities
+from elman.series.cleaning.units import is_direction, possible_range, unit_of
+from elman.series.reading.table import Table
 
 SHOWN = 5
 """Rows that a finding names."""

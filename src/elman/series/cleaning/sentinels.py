@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elman.series.units import PossibleRange
+from elman.series.cleaning.units import PossibleRange
 
 CODES = (
     -99, -99.9, -99.99, -999, -999.9, -999.99, -9999, -9999.9, -99999, -6999, -7777, -8888, -32768, -1e20, -1e30, -1e34,

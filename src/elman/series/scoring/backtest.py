@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Int64
 
 from elman.errors import ConfigError
-from elman.series.calibration import Calibration
 from elman.series.forecasting import AbstractForecaster
-from elman.series.metrics import Figures
-from elman.series.moments import target_times
-from elman.series.origins import part_origins, series_of, truth
 from elman.series.panel import Horizon, Panel
-from elman.series.scores import Progress, Tally, error_tables, series_scales
+from elman.series.scoring.calibration import Calibration
+from elman.series.scoring.metrics import Figures
+from elman.series.scoring.moments import target_times
+from elman.series.scoring.origins import part_origins, series_of, truth
+from elman.series.scoring.scores import Progress, Tally, error_tables, series_scales
 
 Refit = Callable[[AbstractForecaster, Panel, Horizon], None]
 """Fits a forecaster on all rows of the panel it is given: those known at the moment."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from elman.series.cleaning.units import is_direction
 from elman.series.durations import DAY, Duration
-from elman.series.moments import WEEK, YEAR, harmonics, local_times
-from elman.series.origins import first_observed, last_seen, series_of
 from elman.series.panel import Horizon, Panel
-from elman.series.units import is_direction
+from elman.series.scoring.moments import WEEK, YEAR, harmonics, local_times
+from elman.series.scoring.origins import first_observed, last_seen, series_of
 
 MOST_FEATURES = 800
 """Numbers in a row: their squares are the normal equations, 5 MB."""

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from jaxtyping import Int64
 
-from elman.series.clocks import moments_of
+from elman.series.cleaning.clocks import moments_of
 from elman.series.durations import DAY
 from elman.series.panel import Panel
 

@@ -2,7 +2,7 @@
 
     jena        the station at Jena, 2009 to 2016: what the data folder holds of it, else the public file of 10-minute rows
     jena-2020   the same station, January to April 2020, every 10 minutes: from the data folder only
-    weather     generated (`elman.series.weather`): five years of hourly rows, made once and kept in the cache
+    weather     generated (`elman.series.reading.weather`): five years of hourly rows, made once and kept in the cache
 
 What is found or downloaded is checked before it is used, because published figures hold for exactly that data. No checksum of the
 public zip is published, but one of its every sixth row is: the file's rows are counted, its times compared, and every sixth row is
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elman.errors import DataError
-from elman.series.weather import COLUMNS, generate_weather, weather_text
+from elman.series.reading.weather import COLUMNS, generate_weather, weather_text
 from elman.training.cache import atomic_file, default_cache_folder
 from elman.training.downloads import Progress, Source, chosen_data_folder, fetch, file_checksum, where_to_put
 

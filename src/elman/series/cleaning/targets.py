@@ -2,8 +2,8 @@
 
 from elman.config import SeriesSettings, suggestion
 from elman.errors import ConfigError, DataError
-from elman.series.findings import DataReport
-from elman.series.table import Table
+from elman.series.cleaning.findings import DataReport
+from elman.series.reading.table import Table
 
 
 def choose_target(table: Table, settings: SeriesSettings) -> str:

@@ -1,0 +1,1 @@
+"""What is wrong with a table, in words, and the regular grid that is made of it."""

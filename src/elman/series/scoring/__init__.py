@@ -1,0 +1,1 @@
+"""Honest scores: origins, what came after them, figures, calibration, backtests."""
