@@ -11,7 +11,7 @@ SOURCES := src tests benchmarks
 help:   ## these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
-demo: $(VENV)/.installed  ## three minutes: hello, a character model, its report
+demo: $(VENV)/.installed  ## three minutes: hello, a character model, the weather tomorrow
 	$(VENV)/bin/elman demo
 
 test: check  ## the checks and the whole suite, on all cores
@@ -28,7 +28,7 @@ fix: $(VENV)/.developed  ## mend what can be mended: lint, format, generated doc
 	$(RUN) -m ruff format --quiet $(SOURCES)
 	$(RUN) docs/generate.py
 
-bench: $(VENV)/.developed  ## every benchmark, one after the other (about ten minutes)
+bench: $(VENV)/.developed  ## every benchmark, one after the other (about an hour)
 	$(RUN) benchmarks/all.py
 
 clean:  ## remove the virtual environment and caches

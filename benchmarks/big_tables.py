@@ -8,7 +8,7 @@ them. The child reports its peak of resident memory (`VmHWM`; `ru_maxrss` beside
 each stage, forecasts learnt per second, and memory at the end of each stage. A thread in it looks every 5 ms, and notes at which
 line of elman each new peak stood.
 
-python benchmarks/big_tables.py                         about 20 minutes, 1.5 GB of temporary disk
+python benchmarks/big_tables.py                         about 6 minutes, 1.5 GB of temporary disk
 python benchmarks/big_tables.py --minutes 0.2 --tables wide --without-baselines --rows 0.1       a tenth of the rows
 """
 
@@ -263,7 +263,7 @@ def measure(table: Path, kind: str, minutes: float, baselines: bool, horizon: st
 def main() -> None:
     """Write the tables, train on each, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--minutes", type=float, default=0.5)
     parser.add_argument("--tables", nargs="*", choices=tuple(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--rows", type=float, default=1.0, help="share of the rows (of the series): less for a trial")
     parser.add_argument("--horizon", help="instead of 24h")
@@ -304,7 +304,7 @@ def main() -> None:
                 said = f"{figures['forecasts_per_second'] or 0:,.0f} forecasts/s, test error {figures['test_mae']:.3g}"
                 rows.append(("", "", said, f"{figures['seconds']:.0f}", "", ""))
             table.unlink()
-    whole = parsed.rows == 1 and parsed.minutes == 1 and not parsed.without_baselines and not parsed.horizon
+    whole = parsed.rows == 1 and parsed.minutes == 0.5 and not parsed.without_baselines and not parsed.horizon
     report("big_tables" + ("" if whole else "-other"), rows, {"by_table": found, "limit_mb": LIMIT_MB})
     for name, figures in found.items():
         for peak in figures.get("peaks", [])[-3:]:

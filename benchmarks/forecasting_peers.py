@@ -15,7 +15,7 @@ They live in an environment of their own, which is made where it is missing:
 
     python3 -m venv PATH; PATH/bin/pip install torch==2.13.0; PATH/bin/pip install keras jax==0.10.2 jaxlib==0.10.2 neuralforecast
 
-python benchmarks/forecasting_peers.py --peers PATH                       1 and 3 minutes each: about 30 minutes
+python benchmarks/forecasting_peers.py --peers PATH                       one minute each: about ten minutes
 python benchmarks/forecasting_peers.py --peers PATH --minutes 1 --only keras-lstm --backend torch
 """
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument(
         "--peers", type=Path, default=Path(tempfile.gettempdir()) / "elman-peers", help="their environment"
     )
-    parser.add_argument("--minutes", type=float, nargs="*", default=[1.0, 3.0])
+    parser.add_argument("--minutes", type=float, nargs="*", default=[1.0])
     parser.add_argument("--only", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--backend", choices=("jax", "torch"), default="jax", help="what Keras computes with")
     parser.add_argument("--threads", type=int, default=2)
@@ -154,7 +154,7 @@ def main() -> None:
             cells += ["never" if our is None else f"{our:.0f} s", f"{figures['forecasts_per_second']:,.0f}"]
             rows.append((name, *cells))
         found[f"{minutes:g} minutes"] = named
-    name = "forecasting_peers" + ("" if parsed.minutes == [1.0, 3.0] and parsed.only == PEERS else "-other")
+    name = "forecasting_peers" + ("" if parsed.minutes == [1.0] and parsed.only == PEERS else "-other")
     report(name, rows, {"by_budget": found, "backend": parsed.backend, "threads": parsed.threads})
 
 
