@@ -192,7 +192,7 @@ def test_forecasting_starts_from_the_last_row(run: str, home: Path) -> None:
     output, _ = said_by("forecast", run)
     assert "2020-02-07 11:00" in output
     assert f"{row['q50']:.2f}" in output
-    assert "T (degC), forecast of 7 February 2020, 11:00" in output
+    assert "T (degC), known until 7 February 2020, 11:00; each point" in output
 
 
 def test_forecasting_from_other_rows_and_into_files(home: Path, run: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -131,6 +131,19 @@ def day_of(moment: str) -> str:
     """
     when = datetime.fromisoformat(moment)
     return f"{when.day} {when:%B %Y, %H:%M}"
+
+
+def fan_title(fan: Mapping[str, Any]) -> str:
+    """What a picture of a forecast shows: one made at a moment, or many that were each made as far ahead.
+
+    >>> fan_title({"origin": "2016-03-03T14:00:00"})
+    'forecast of 3 March 2016, 14:00'
+    >>> fan_title({"origin": "2016-03-03T14:00:00", "each_before": "24h"})
+    'known until 3 March 2016, 14:00; each point was forecast 24h before'
+    """
+    if "each_before" in fan:
+        return f"known until {day_of(fan['origin'])}; each point was forecast {fan['each_before']} before"
+    return f"forecast of {day_of(fan['origin'])}"
 
 
 def unit_words(unit: str) -> str:

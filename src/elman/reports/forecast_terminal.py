@@ -19,6 +19,7 @@ from elman.reports.curves import nice_ticks
 from elman.reports.drawing import (
     column,
     day_of,
+    fan_title,
     limits,
     middle_of,
     numbers,
@@ -52,7 +53,7 @@ def print_fan(fan: dict[str, Any], console: Console, *, target: str = "", unit: 
     canvas.line(times, column(fan["quantiles"], middle_of(fan["levels"])), "cyan")
     canvas.points(times, actual if actual else [math.nan] * len(times))
     title = " ".join(filter(None, (fan.get("series"), target))) or "values"
-    console.print(Text(f"{title}, forecast of {day_of(fan['origin'])}", style="bold"))
+    console.print(Text(f"{title}, {fan_title(fan)}", style="bold"))
     canvas.print(mark=seconds_of(fan["origin"]))
     _print_key(console, fan["levels"], "history, forecast", bool(actual))
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from elman.reports.curves import nice_ticks
 from elman.reports.drawing import (
     column,
-    day_of,
+    fan_title,
     middle_of,
     moment_of,
     number,
@@ -65,7 +65,7 @@ def fan_figure(fan: dict[str, Any], *, target: str, unit: str = "") -> Any:
     axes.axvline(origin, color="#8b8f94", linewidth=0.9, linestyle=(0, (2, 2)))
     _finish(axes, target, unit)
     _time_axis(axes, [*history["times"], *fan["times"]])
-    axes.set_title(_title(fan.get("series"), f"forecast of {day_of(fan['origin'])}"), loc="left", fontsize=10)
+    axes.set_title(_title(fan.get("series"), fan_title(fan)), loc="left", fontsize=10)
     return figure
 
 

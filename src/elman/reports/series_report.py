@@ -20,7 +20,7 @@ from typing import Any
 
 import elman
 from elman.errors import RunError
-from elman.reports.drawing import day_of, number, numbers, seconds_of, unit_words
+from elman.reports.drawing import fan_title, number, numbers, seconds_of, unit_words
 from elman.reports.forecast_svg import (
     band_entries,
     coverage_svg,
@@ -271,8 +271,7 @@ def _fans(evaluation: dict[str, Any]) -> str:
     if not fans:
         return ""
     pictures = "".join(
-        _picture(fan.get("series"), f"Made on {day_of(fan['origin'])}", fan_svg(fan, "history and forecast"))
-        for fan in fans
+        _picture(fan.get("series"), fan_title(fan), fan_svg(fan, "history and forecast")) for fan in fans
     )
     came = ("dot", "what came") if any(fan.get("actual") for fan in fans) else ("", "")
     key = legend(("truth", "measured"), ("median", "forecast"), *band_entries(fans[0]["levels"]), came)

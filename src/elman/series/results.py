@@ -78,7 +78,8 @@ def evenly_spaced(origins: np.ndarray, count: int) -> np.ndarray:
 def fans(model: SeriesModel | Succession, panel: Panel, origins: np.ndarray) -> list[dict[str, Any]]:
     """The forecasts at some origins, each with its history and with what came, where it is known.
 
-    A model of one horizon says one number at each origin; what it said at the origins before, each as far ahead, fills the way.
+    A model of one horizon says one number at each origin; what it said at the origins before, each as far ahead, fills the way;
+    `each_before` then says how far.
     """
     horizon = model.horizon
     if len(horizon.rows) > 1:
@@ -86,8 +87,9 @@ def fans(model: SeriesModel | Succession, panel: Panel, origins: np.ndarray) -> 
         answers = [(horizon, quantiles) for quantiles in said]
     else:
         answers = [_on_the_way(model, panel, int(origin)) for origin in origins]
+    each = {} if len(horizon.rows) > 1 else {"each_before": str(panel.step * horizon.furthest)}
     return [
-        fan(panel, asked, int(origin), quantiles, truth(panel, asked, np.asarray([origin]))[0])
+        {**fan(panel, asked, int(origin), quantiles, truth(panel, asked, np.asarray([origin]))[0]), **each}
         for origin, (asked, quantiles) in zip(origins, answers, strict=True)
     ]
 

@@ -193,18 +193,23 @@ def verdict(scores: dict[str, Any], main: str, target: str, horizon: str) -> str
     unit = f" {unit_of(target)}" if unit_of(target) else ""
     if error is None:
         return f"the {main} could not be scored {horizon} ahead: no forecast has a truth to compare it with"
-    said = f"{horizon} ahead with a mean absolute error of {error:.3g}{unit}"
+    said = f"{horizon} ahead with a mean absolute error of {_three_digits(error)}{unit}"
     if best is None:
         return f"the {main} forecasts {said}; there is no baseline to compare it with"
     other = scores["baselines"][best]["mae"]
     if error >= other:
         return (
-            f"NOT better than {best}: the baseline wins with a mean absolute error of {other:.3g}{unit}, "
+            f"NOT better than {best}: the baseline wins with a mean absolute error of {_three_digits(other)}{unit}, "
             f"the {main} forecasts {said}"
         )
     percent = 100 * scores["skill"]
     shown = f"{percent:.0f}" if percent >= 1 else f"{percent:.2g}"
-    return f"the {main} forecasts {said}, {shown} % better than the best baseline, {best} ({other:.3g})"
+    return f"the {main} forecasts {said}, {shown} % better than the best baseline, {best} ({_three_digits(other)})"
+
+
+def _three_digits(number: float) -> str:
+    """2.3 as "2.30", 1234 as "1.23e+03"."""
+    return f"{number:#.3g}".removesuffix(".")
 
 
 def _report(panel: Panel, horizon: Horizon, tallies: dict[str, dict[str, Tally]], main: str) -> dict[str, Any]:
