@@ -96,7 +96,11 @@ def test_no_drawers_for_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["-c", "import elman"], ["-m", "elman", "--help"], ["-m", "elman", "train", "text", "--help"]]
+    "arguments",
+    [
+        ["-c", "import elman"],
+        *(["-m", "elman", *words, "--help"] for words in ([], ["train", "text"], ["train", "series"])),
+    ],
 )
 def test_light_starts_load_no_jax(arguments: list[str]) -> None:
     """`-X importtime` lists every module that was loaded."""
@@ -105,7 +109,7 @@ def test_light_starts_load_no_jax(arguments: list[str]) -> None:
     )
     loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in finished.stderr.splitlines() if "|" in line}
     assert "elman" in loaded
-    assert not loaded & {"jax", "jaxlib", "numpy", "equinox", "optax", "rich", "matplotlib"}
+    assert not loaded & {"jax", "jaxlib", "numpy", "polars", "equinox", "optax", "rich", "matplotlib"}
 
 
 def test_every_path_in_pyproject_exists() -> None:

@@ -22,7 +22,7 @@ from elman.series.scoring.calibration import Calibration
 from elman.series.scoring.origins import series_of
 from elman.training.bundle import Bundle, made_with
 from elman.training.engine import precision
-from elman.training.runs import Run
+from elman.training.runs import bundle_of
 
 LONGEST_WINDOW = 1_000_000
 """Steps that a window may have in a saved file: more is damage."""
@@ -62,14 +62,7 @@ class SeriesModel:
 
         Raises: `BundleError` when the file is damaged, of another kind or too new; `RunError` for a folder that is no run.
         """
-        path = Path(path)
-        if path.is_dir():
-            run = Run(path)
-            if not run.best_path.exists():
-                raise BundleError(
-                    f"{path} has no {run.best_path.name} yet: wait for its first validation, or train it longer"
-                )
-            path = run.best_path
+        path = bundle_of(path)
         bundle = Bundle.load(path)
         if bundle.kind != "series":
             raise BundleError(f"{path} holds a model of kind {bundle.kind!r}; a forecaster is expected here")

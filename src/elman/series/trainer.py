@@ -162,16 +162,7 @@ def read_description(run: Run) -> tuple[Config, dict[str, Any]]:
 
     Raises: `RunError` when the run is of another task or format, or its table is incomplete.
     """
-    tables = run.description
-    facts = tables.pop("run", None)
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise RunError(f"{run.path / 'config.toml'} has no [run] table with a format: it was not written by elman")
-    if facts["format"] > RUN_FORMAT:
-        raise RunError(
-            f"{run.path} was written by a newer elman (format {facts['format']}, this one reads {RUN_FORMAT}): upgrade"
-        )
-    if facts.get("task") != "series":
-        raise RunError(f"{run.path} is a run of task {facts.get('task')!r}; a series run is expected here")
+    tables, facts = run.settings_and_facts("series", RUN_FORMAT)
     if not all(isinstance(facts.get(name), str) for name in ("input", "digest")):
         raise RunError(
             f"{run.path / 'config.toml'} does not say which table the run is about (input, digest): it is damaged; "

@@ -19,7 +19,7 @@ from elman.text.scoring import nats_per_symbol
 from elman.text.vocabulary import Vocabulary
 from elman.training.bundle import Bundle, made_with
 from elman.training.engine import precision
-from elman.training.runs import Run
+from elman.training.runs import bundle_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +43,7 @@ class TextModel:
 
         Raises: `BundleError` when the file is damaged, of another kind or too new; `RunError` for a folder that is no run.
         """
-        path = Path(path)
-        if path.is_dir():
-            run = Run(path)
-            if not run.best_path.exists():
-                raise BundleError(
-                    f"{path} has no {run.best_path.name} yet: wait for its first validation, or train it longer"
-                )
-            path = run.best_path
+        path = bundle_of(path)
         bundle = Bundle.load(path)
         if bundle.kind != "text":
             raise BundleError(f"{path} holds a model of kind {bundle.kind!r}; a text model is expected here")

@@ -144,16 +144,7 @@ def read_description(run: Run) -> tuple[Config, dict[str, Any]]:
 
     Raises: `RunError` when the run is of another task or format, or its table is incomplete.
     """
-    tables = run.description
-    facts = tables.pop("run", None)
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise RunError(f"{run.path / 'config.toml'} has no [run] table with a format: it was not written by elman")
-    if facts["format"] > RUN_FORMAT:
-        raise RunError(
-            f"{run.path} was written by a newer elman (format {facts['format']}, this one reads {RUN_FORMAT}): upgrade"
-        )
-    if facts.get("task") != "text":
-        raise RunError(f"{run.path} is a run of task {facts.get('task')!r}; a text run is expected here")
+    tables, facts = run.settings_and_facts("text", RUN_FORMAT)
     inputs, texts = facts.get("inputs"), [facts.get("digest"), facts.get("init", ""), facts.get("data_folder", "")]
     if not isinstance(inputs, list) or not all(isinstance(text, str) for text in [*inputs, *texts]):
         raise RunError(

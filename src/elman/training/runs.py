@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 
 from elman.config import from_toml, suggestion, to_toml
-from elman.errors import RunError
+from elman.errors import BundleError, RunError
 from elman.training.checkpoint import Checkpoints
 from elman.training.storage import write_atomically
 
@@ -67,6 +67,23 @@ class Run:
             return from_toml(file.read_text(encoding="utf-8"), str(file))
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"{file} cannot be read: {error}") from None
+
+    def settings_and_facts(self, task: str, newest: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The tables of settings, and the `[run]` table, of a run of `task` whose format is at most `newest`.
+
+        Raises: `RunError` when the run is of another task or format, or has no such table.
+        """
+        tables = self.description
+        facts = tables.pop("run", None)
+        if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+            raise RunError(f"{self.path / CONFIG_NAME} has no [run] table with a format: it was not written by elman")
+        if facts["format"] > newest:
+            raise RunError(
+                f"{self.path} was written by a newer elman (format {facts['format']}, this one reads {newest}): upgrade"
+            )
+        if facts.get("task") != task:
+            raise RunError(f"{self.path} is a run of task {facts.get('task')!r}; a {task} run is expected here")
+        return tables, facts
 
     @property
     def best_path(self) -> Path:
@@ -185,6 +202,20 @@ class EventLog:
                 f"cannot write to {self.path}: {error.strerror}; free some space there and go on with --resume: "
                 f"the last checkpoint is kept"
             ) from None
+
+
+def bundle_of(path: Path | str) -> Path:
+    """The bundle at `path`, or the best one of the run folder there.
+
+    Raises: `RunError` for a folder that is no run, `BundleError` for a run that has none yet.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    best = Run(path).best_path
+    if not best.exists():
+        raise BundleError(f"{path} has no {best.name} yet: wait for its first validation, or train it longer")
+    return best
 
 
 def default_run_path(name: str, folder: Path | str = "runs") -> Path:
