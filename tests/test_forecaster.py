@@ -251,3 +251,18 @@ def test_a_notebook_shows_the_newest_forecast(fitted: Forecaster) -> None:
     assert "Forecaster(target=&#x27;y&#x27;" in shown
     assert shown.count("<svg") == shown.count("</svg>") == 1
     assert "<svg" not in Forecaster("y")._repr_html_()
+
+
+def test_new_rows_may_be_written_as_the_table_was(tmp_path: Path) -> None:
+    """Under the table's own name of the time, and day first, which a single time of early in a month does not tell."""
+    count = 300  # hours, to 4 March
+    times = [datetime.datetime(2021, 2, 20) + datetime.timedelta(hours=row) for row in range(count + 1)]
+    values = np.sin(2 * np.pi * np.arange(count + 1) / 24)
+    text = [f"{time:%d.%m.%Y %H:%M};{value:.4f}" for time, value in zip(times, values, strict=True)]
+    path = tmp_path / "station.csv"
+    path.write_text("\n".join(["Messzeit;T", *text[:count]]), encoding="utf-8")
+    forecaster = Forecaster("T", horizon="3h", lookback="12", hidden=4, steps=2, batch=2, unroll=8).fit(path)
+    day, value = text[count].split(";")
+    answer = forecaster.update({"Messzeit": day, "T": float(value)})
+    assert answer["origin"].to_list() == [times[count]]
+    assert answer["time"].to_list() == [times[count] + datetime.timedelta(hours=3)]

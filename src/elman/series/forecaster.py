@@ -129,10 +129,13 @@ class Forecaster:
         """
         fitted = self._need()
         if rows is None:
-            fitted.running = RunningForecast(fitted.model, fitted.panel)
+            ready = self._ready(fitted)
+            written = {"time_column": ready.time_column, "time_format": ready.time_format}
+            fitted.running = RunningForecast(fitted.model, fitted.panel, **written)
             return self
         recent = self._read(rows)
-        fitted.running = RunningForecast(fitted.model, recent.panel, time_column=recent.time_column)
+        written = {"time_column": recent.time_column, "time_format": recent.time_format}
+        fitted.running = RunningForecast(fitted.model, recent.panel, **written)
         fitted.library = _library(rows)
         return self
 

@@ -4,6 +4,7 @@ What a network cannot work with is an error: columns that are missing, another s
 future. What it may be fooled by is a warning: another unit, a series it was never shown, rows out of order.
 """
 
+import contextlib
 import datetime
 import math
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from elman.config import SeriesSettings, suggestion
-from elman.errors import DataError
+from elman.errors import ConfigError, DataError
 from elman.series.answers import last_measured, series_column
 from elman.series.cleaning.findings import DataReport, moment
 from elman.series.cleaning.grid import arrange, to_panel
@@ -42,13 +43,14 @@ OUTSIDE = 0.05
 class Recent:
     """New rows, ready to be forecast from. warnings: one sentence each, for the person who gave them.
 
-    time_column: where the times stood.
+    time_column, time_format: where the times stood, and how they were written.
     """
 
     panel: Panel
     report: DataReport
     warnings: tuple[str, ...]
     time_column: str
+    time_format: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,7 @@ def read_recent(
     if forecasting:
         require_known(model, panel, origins)
     warnings += [*_new_series(encoding, panel), *_other_units(encoding, panel)]
-    return Recent(panel, report, tuple(warnings), table.time_column)
+    return Recent(panel, report, tuple(warnings), table.time_column, table.time_format)
 
 
 def recent_settings(model: SeriesModel, overrides: Mapping[str, Any] | None = None) -> SeriesSettings:
@@ -206,7 +208,9 @@ def _other_units(encoding: Encoding, panel: Panel) -> list[str]:
 # --- single rows --------------------------------------------------------------------------------------------------------------
 
 
-def new_row(model: SeriesModel, given: Any, *, time_column: str | None, time_zone: str | None) -> NewRow:
+def new_row(
+    model: SeriesModel, given: Any, *, time_column: str | None, time_format: str | None, time_zone: str | None
+) -> NewRow:
     """A row as people have it: a dictionary with the time, or a tuple of the time and a dictionary or all values.
 
     What is not in the dictionary, or is None or NaN or a number that meant "missing" in training, is missing.
@@ -237,7 +241,9 @@ def new_row(model: SeriesModel, given: Any, *, time_column: str | None, time_zon
             raise DataError(
                 f"the row has an unknown column {name!r}{suggestion(name, encoding.columns) or f': the model reads {shown}'}"
             )
-    return NewRow(None if series is None else str(series), _moment(model, row[time_column], time_zone), values)
+    return NewRow(
+        None if series is None else str(series), _moment(model, row[time_column], time_format, time_zone), values
+    )
 
 
 def moment_in_words(time: int) -> str:
@@ -280,7 +286,7 @@ def _number(name: str, cell: Any, sentinels: Any) -> float:
     return math.nan if number in sentinels or np.float32(number) in np.asarray(sentinels, np.float32) else number
 
 
-def _moment(model: SeriesModel, time: Any, time_zone: str | None) -> int:
+def _moment(model: SeriesModel, time: Any, time_format: str | None, time_zone: str | None) -> int:
     """Microseconds since 1970: UTC where the zone is known, else by the clock that wrote the rows."""
     if isinstance(time, np.datetime64):
         if np.isnat(time):
@@ -300,8 +306,7 @@ def _moment(model: SeriesModel, time: Any, time_zone: str | None) -> int:
             raise DataError(
                 f"the row's time is {time!r}, which is none: give a datetime, or text as in the table"
             ) from None
-        found = read_times(column, settings, lambda number: "the row")
-        return int(found.values.cast(pl.Datetime("us")).to_physical()[0])
+        return _read_moment(column, settings, time_format)
     if time.tzinfo is not None and time_zone is None:
         raise DataError(
             f"the row's time {time.isoformat()} is of a time zone, but the rows before it were of none: leave the zone out"
@@ -311,3 +316,12 @@ def _moment(model: SeriesModel, time: Any, time_zone: str | None) -> int:
     if time.tzinfo is not None:
         time = time.astimezone(datetime.UTC).replace(tzinfo=None)
     return (time - datetime.datetime(1970, 1, 1)) // datetime.timedelta(microseconds=1)
+
+
+def _read_moment(column: pl.Series, settings: SeriesSettings, time_format: str | None) -> int:
+    """The one time in `column`: written as the rows before it, for a single time may not tell day from month, or otherwise."""
+    if settings.time_format is None and time_format is not None:
+        with contextlib.suppress(ConfigError, DataError):
+            return _read_moment(column, replace(settings, time_format=time_format), None)
+    found = read_times(column, settings, lambda number: "the row")
+    return int(found.values.cast(pl.Datetime("us")).to_physical()[0])

@@ -155,11 +155,14 @@ class RunningForecast:
     """Follows series as their rows come: `update` takes a row and gives the forecast behind it, at the same cost for each row.
 
     model: a trained one. panel: the rows up to now, such as those of `read_recent`; of each series those up to the last with a
-    measurement are taken, and values of known columns behind them are kept for later.
+    measurement are taken, and values of known columns behind them are kept for later. time_column, time_format: where the times of
+    those rows stood and how they were written, so that new ones may be written likewise.
     """
 
-    def __init__(self, model: SeriesModel, panel: Panel, *, time_column: str | None = None) -> None:
-        self.model, self.time_zone = model, panel.time_zone
+    def __init__(
+        self, model: SeriesModel, panel: Panel, *, time_column: str | None = None, time_format: str | None = None
+    ) -> None:
+        self.model, self.time_zone, self.time_format = model, panel.time_zone, time_format
         self.time_column = time_column or model.config.series.time_column
         self.static_columns = panel.static_columns
         self._tracks: dict[str, _Track] = {}
@@ -185,7 +188,9 @@ class RunningForecast:
         Raises: `DataError` for a time that stands already, lies before the last one or beside the grid, or is too far ahead; for
         columns the model does not know and values that are no finite numbers.
         """
-        found = new_row(self.model, row, time_column=self.time_column, time_zone=self.time_zone)
+        found = new_row(
+            self.model, row, time_column=self.time_column, time_format=self.time_format, time_zone=self.time_zone
+        )
         track = self._track(found)
         track.take(found)
         return self._answer(track)

@@ -45,6 +45,8 @@ class Prepared:
     encoding: Encoding
     config: Config
     digest: str
+    time_column: str | None = None
+    time_format: str | None = None
 
     @property
     def sentinels(self) -> dict[str, list[float]]:
@@ -195,7 +197,7 @@ def prepare(source: Any, config: Config, reporter: Reporter | None = None) -> Pr
         panel = to_panel(table, report, config.series)
     finally:
         reporter.pause()
-    name, digest = table.source, table.digest
+    name, digest, written = table.source, table.digest, (table.time_column, table.time_format)
     del table  # the largest thing in memory, and not needed any more
     config = resolve_rows(config, panel.step)
     split = Split.of(panel, config.series.split)
@@ -203,7 +205,7 @@ def prepare(source: Any, config: Config, reporter: Reporter | None = None) -> Pr
     horizon = horizon_of(config, panel.step, target)
     encoding = Encoding.fit(panel, split.training_ends, horizon, config.series)
     config = resolve(config, panel, split, encoding.input_size)
-    return Prepared(panel, report, split, horizon, encoding, config, digest)
+    return Prepared(panel, report, split, horizon, encoding, config, digest, *written)
 
 
 def fitted_baselines(ready: Prepared, reporter: Reporter) -> list[AbstractForecaster]:
