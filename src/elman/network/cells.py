@@ -331,7 +331,7 @@ def _elman_tanh(projected: Array, recurrent: Array, carry: Array) -> Array:
 
 
 def _elman_relu(projected: Array, recurrent: Array, carry: Array) -> Array:
-    return jnp.maximum(projected + recurrent, 0)
+    return jax.nn.relu(projected + recurrent)  # its derivative at 0 is 0, as in the compiled kernels
 
 
 _ELMAN_COMBINE: dict[str, Combine] = {"tanh": _elman_tanh, "relu": _elman_relu}
@@ -352,3 +352,7 @@ def _lstm_combine(projected: Array, recurrent: Array, carry: Array) -> Array:
     candidate = tanh(summed[..., 2 * hidden : 3 * hidden])
     memory = gates[..., hidden : 2 * hidden] * carry[..., hidden:] + gates[..., :hidden] * candidate
     return jnp.concatenate([gates[..., 3 * hidden :] * tanh(memory), memory], axis=-1)
+
+
+COMBINES: tuple[Combine, ...] = (_elman_tanh, _elman_relu, _gru_combine, _lstm_combine)
+"""All there are: what the compiled kernels know a cell by."""

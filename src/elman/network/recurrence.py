@@ -1,20 +1,24 @@
 """Repeat a cell over time: the whole run is one function g^(T)(x_1, ..., x_T) = f(f(f(h_0, x_1), x_2), ...) with one W.
 
 What need not wait for the previous step is done outside the loop: the input projection is one product before it, the weight
-gradient one product after the backward loop (a custom derivative). Only `_recur` holds a loop, so a compiled kernel can take
-its place behind that one function.
+gradient one product after the backward loop (a custom derivative). `_recur` chooses who walks the loop: the compiled kernels
+where they can, the scan everywhere else. Both compute the same.
 
 Time is the first axis. `unroll` repeats one cell; stacking is `model.Network`'s.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from elman.network.cells import AbstractCell, Combine
+from elman.network import kernels
+from elman.network.cells import COMBINES, AbstractCell, Combine
+from elman.network.kernels.calls import Sequences, Weights
 
 
 def unroll(
@@ -43,11 +47,10 @@ def unroll(
         >>> ys.shape, carry.shape
         ((10, 2, 4), (2, 4))
     """
-    projected = cell.project(xs)
     if carry is None:
-        carry = cell.initial_carry(*projected.shape[1:-1])
-    mask = None if lengths is None else length_mask(lengths, projected.shape[0])
-    return _recur(cell.combine, cell.weight_hidden, cell.bias_hidden, projected, carry, mask, recurrent_mask)
+        integers = jnp.issubdtype(xs.dtype, jnp.integer)
+        carry = cell.initial_carry(*(xs.shape[1:] if integers else xs.shape[1:-1]))
+    return _recur(cell, xs, carry, lengths, recurrent_mask)
 
 
 def length_mask(lengths: Int[Array, "*batch"], steps: int) -> Bool[Array, "time ..."]:
@@ -57,16 +60,141 @@ def length_mask(lengths: Int[Array, "*batch"], steps: int) -> Bool[Array, "time 
 
 
 def _recur(
-    combine: Combine,
-    weight_hidden: Float[Array, "hidden gates"],
-    bias_hidden: Float[Array, " gates"] | None,
-    projected: Float[Array, "time *batch gates"],
+    cell: AbstractCell,
+    xs: Array,
     carry: Float[Array, "*batch carry"],
-    mask: Bool[Array, "time ..."] | None,
+    lengths: Int[Array, "*batch"] | None,
     recurrent_mask: Float[Array, "*batch hidden"] | None,
 ) -> tuple[Float[Array, "time *batch hidden"], Float[Array, "*batch carry"]]:
-    """The recurrence behind `unroll`: here a choice of kernel belongs. Today there is one, the scan."""
-    return _scan(combine, weight_hidden, bias_hidden, projected, carry, mask, recurrent_mask)
+    """The recurrence behind `unroll`: the kernels take float32 on a CPU where they were compiled, the scan takes the rest."""
+    kind = kernels.calls.kind_of(cell)
+    integers = jnp.issubdtype(xs.dtype, jnp.integer)
+    arrays = (cell.weight_inputs, cell.weight_hidden, cell.bias, carry, *(() if integers else (xs,)))
+    if kind is not None and xs.size and carry.size and all(kernels.usable(array.dtype) for array in arrays):
+        return _by_kernel(cell, kind, xs, carry, lengths, recurrent_mask)
+    mask = None if lengths is None else length_mask(lengths, xs.shape[0])
+    projected = cell.project(xs)
+    return _scan(cell.combine, cell.weight_hidden, cell.bias_hidden, projected, carry, mask, recurrent_mask)
+
+
+# The kernels ------------------------------------------------------------------------------------------------------------------
+
+
+def _by_kernel(
+    cell: AbstractCell,
+    kind: int,
+    xs: Array,
+    carry: Array,
+    lengths: Array | None,
+    recurrent_mask: Array | None,
+) -> tuple[Array, Array]:
+    """Any batch axes become one, what is absent becomes empty."""
+    steps, batch = xs.shape[0], carry.shape[:-1]
+    flat = Sequences(
+        xs.reshape(steps, -1).astype(jnp.int32) if xs.ndim == len(batch) + 1 else xs.reshape(steps, -1, xs.shape[-1]),
+        carry.reshape(-1, carry.shape[-1]),
+        jnp.zeros(0, jnp.int32) if lengths is None else jnp.asarray(lengths).reshape(-1).astype(jnp.int32),
+        jnp.zeros(0, carry.dtype)
+        if recurrent_mask is None
+        else jnp.broadcast_to(recurrent_mask, (*batch, cell.hidden_size)).reshape(-1, cell.hidden_size),
+    )
+    hiddens, last = _compiled(kind, kernels.calls.weights_of(cell), flat)
+    return hiddens.reshape(steps, *batch, -1), last.reshape(carry.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _compiled(kind: int, weights: Weights, sequences: Sequences) -> tuple[Array, Array]:
+    hiddens, _, last = kernels.calls.forward(kind, weights, sequences, save=False)
+    return hiddens, last
+
+
+def _compiled_forward(kind: int, weights: Weights, sequences: Sequences) -> tuple[tuple[Array, Array], tuple]:
+    hiddens, saved, last = kernels.calls.forward(kind, weights, sequences, save=True)
+    return (hiddens, last), (weights, sequences, hiddens, saved)
+
+
+def _compiled_backward(kind: int, residuals: tuple, cotangents: tuple[Array, Array]) -> tuple[Weights, Sequences]:
+    weights, sequences, hiddens, saved = residuals
+    return _compiled_gradient(kind, weights, sequences, cotangents, hiddens, saved)
+
+
+_compiled.defvjp(_compiled_forward, _compiled_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _compiled_gradient(
+    kind: int, weights: Weights, sequences: Sequences, cotangents: tuple[Array, Array], hiddens: Array, saved: Array
+) -> tuple[Weights, Sequences]:
+    """The gradients of weights and sequences. Each is a call of its own, so that XLA leaves out what nobody asks for."""
+    calls, mask = kernels.calls, sequences.mask
+    d_gates, d_carry = calls.backward(kind, weights, sequences, hiddens, saved, *cotangents)
+    d_weights = Weights(*calls.weight_gradient(kind, weights, sequences, hiddens, d_gates))
+    d_mask = jnp.zeros_like(mask)
+    if mask.size:
+        carry_h = sequences.carry[:, : hiddens.shape[-1]]
+        previous = jnp.concatenate([carry_h[None], hiddens[:-1]])
+        d_mask = ((d_gates[..., : weights.hidden.shape[1]] @ weights.hidden.T) * previous).sum(axis=0)
+    if sequences.xs.ndim == 2:
+        d_xs = _no_gradient(sequences.xs)
+    else:
+        d_xs = calls.input_gradient(kind, weights, sequences.xs, d_gates)
+    return d_weights, Sequences(d_xs, d_carry, _no_gradient(sequences.lengths), d_mask)
+
+
+def _compiled_gradient_forward(kind: int, *arguments: Any) -> tuple[tuple[Weights, Sequences], tuple]:
+    return _compiled_gradient(kind, *arguments), arguments
+
+
+def _compiled_gradient_backward(kind: int, arguments: tuple, cotangents: tuple[Weights, Sequences]) -> tuple:
+    """The second derivative is the scan's: the gradient is a function of weights, sequences and cotangents alone."""
+    weights, sequences, incoming, hiddens, saved = arguments
+    floats = sequences if sequences.xs.ndim == 3 else sequences._replace(xs=None)
+
+    def gradient(weights: Weights, floats: Sequences, incoming: tuple[Array, Array]) -> tuple:
+        def run(weights: Weights, floats: Sequences) -> tuple[Array, Array]:
+            xs = sequences.xs if floats.xs is None else floats.xs
+            return _by_scan(kind, weights, Sequences(xs, floats.carry, sequences.lengths, floats.mask))
+
+        _, pull_back = jax.vjp(run, weights, floats._replace(lengths=None))
+        return pull_back(incoming)
+
+    d_weights, d_sequences = cotangents
+    outgoing = (d_weights, d_sequences._replace(lengths=None, xs=None if floats.xs is None else d_sequences.xs))
+    _, pull_back = jax.vjp(gradient, weights, floats._replace(lengths=None), incoming)
+    d_weights, d_sequences, d_incoming = pull_back(outgoing)
+    d_xs = _no_gradient(sequences.xs) if d_sequences.xs is None else d_sequences.xs
+    d_sequences = d_sequences._replace(xs=d_xs, lengths=_no_gradient(sequences.lengths))
+    return d_weights, d_sequences, d_incoming, jnp.zeros_like(hiddens), jnp.zeros_like(saved)
+
+
+_compiled_gradient.defvjp(_compiled_gradient_forward, _compiled_gradient_backward)
+
+
+def _by_scan(kind: int, weights: Weights, sequences: Sequences) -> tuple[Array, Array]:
+    """What `_compiled` computes, by the scan."""
+    xs, carry, lengths, recurrent_mask = sequences
+    rows = weights.inputs[xs] if xs.ndim == 2 else xs @ weights.inputs
+    bias_hidden = None
+    if weights.bias_candidate.size:
+        zeros = jnp.zeros(2 * weights.hidden.shape[0], weights.bias.dtype)
+        bias_hidden = jnp.concatenate([zeros, weights.bias_candidate])
+    mask = length_mask(lengths, xs.shape[0]) if lengths is not None and lengths.size else None
+    return _scan(
+        COMBINES[kind],
+        weights.hidden,
+        bias_hidden,
+        rows + weights.bias,
+        carry,
+        mask,
+        recurrent_mask if recurrent_mask.size else None,
+    )
+
+
+def _no_gradient(integers: Array) -> np.ndarray:
+    return np.zeros(integers.shape, jax.dtypes.float0)
+
+
+# The scan ---------------------------------------------------------------------------------------------------------------------
 
 
 def _masked_step(combine: Combine, projected: Array, recurrent: Array, carry: Array, mask: Array | None) -> Array:

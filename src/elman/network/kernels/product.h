@@ -1,0 +1,267 @@
+// The matrix product, in three pieces: a block of rows times a packed panel of columns in registers, the packing of panels, and
+// the product of a transposed matrix with another (weight gradients).
+#pragma once
+
+#include "stages.h"
+
+namespace {
+
+// sums[r][v] += sum over k of a[r][k] * panel[k][v]: R rows, V vectors of columns, all sums in registers.
+template <int R, int V>
+ELMAN_INLINE void multiply(vec (&sums)[R][V], const float* const (&a)[R], const float* panel, int64_t depth) {
+  if constexpr (R * V < 8) {
+    // Few sums: a second set, so that one multiplication need not wait for the one before it.
+    vec others[R][V] = {};
+    int64_t k = 0;
+    for (; k + 2 <= depth; k += 2) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const vec x = all(a[r][k]), y = all(a[r][k + 1]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+          sums[r][v] += x * *reinterpret_cast<const vec*>(panel + (k * V + v) * kLanes);
+          others[r][v] += y * *reinterpret_cast<const vec*>(panel + ((k + 1) * V + v) * kLanes);
+        }
+      }
+    }
+    if (k < depth) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const vec x = all(a[r][k]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sums[r][v] += x * *reinterpret_cast<const vec*>(panel + (k * V + v) * kLanes);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sums[r][v] += others[r][v];
+  } else {
+    for (int64_t k = 0; k < depth; ++k) {
+      vec b[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) b[v] = *reinterpret_cast<const vec*>(panel + (k * V + v) * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const vec x = all(a[r][k]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sums[r][v] += x * b[v];
+      }
+    }
+  }
+}
+
+// Rows `first` to `end` in blocks of at most `most`, as equal as can be: f(row, count).
+template <class F>
+ELMAN_INLINE void in_blocks(int64_t first, int64_t end, int most, F&& f) {
+  const int64_t rows = end - first, blocks = ceil_div(rows, most);
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t from = first + block * rows / blocks, to = first + (block + 1) * rows / blocks;
+    f(from, static_cast<int>(to - from));
+  }
+}
+
+// Columns in panels: kWide vectors each but the last, which has as many as are left.
+struct Panels {
+  int64_t columns;
+  int64_t count() const { return ceil_div(columns, kPanel); }
+  int vectors(int64_t panel) const {
+    return static_cast<int>(smaller(kWide, ceil_div(columns - panel * kPanel, kLanes)));
+  }
+  int64_t floats(int64_t depth) const { return ceil_div(columns, kLanes) * kLanes * depth; }
+  static int64_t offset(int64_t panel, int64_t depth) { return panel * kPanel * depth; }
+};
+
+// Panel `panel` of matrix[depth, columns], rows `stride` apart.
+ELMAN_INLINE void pack(float* to, const float* matrix, int64_t stride, int64_t depth, Panels panels, int64_t panel) {
+  const int vectors = panels.vectors(panel);
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t column = panel * kPanel + v * kLanes;
+    const int count = static_cast<int>(smaller(kLanes, panels.columns - column));
+    for (int64_t k = 0; k < depth; ++k)
+      *reinterpret_cast<vec*>(to + (k * vectors + v) * kLanes) = load(matrix + k * stride + column, count);
+  }
+}
+
+// Panel `panel` of the transpose of matrix[columns, depth], rows `stride` apart.
+inline void pack_transposed(float* to, const float* matrix, int64_t stride, int64_t depth, Panels panels, int64_t panel) {
+  const int64_t width = panels.vectors(panel) * kLanes, first = panel * kPanel;
+  for (int64_t from = 0; from < depth; from += 16) {
+    const int64_t until = smaller(depth, from + 16);
+    for (int64_t c = 0; c < width; ++c) {
+      const float* row = matrix + (first + c) * stride;
+      const bool real = first + c < panels.columns;
+      for (int64_t k = from; k < until; ++k) to[k * width + c] = real ? row[k] : 0.0f;
+    }
+  }
+}
+
+// Rows of A [depth, rows] that one transposed product takes together, and where its result goes.
+struct Rows {
+  const float* source;  // source[k * stride + i]; null: ones
+  int64_t stride, count;
+  float* result;  // result[i * result_stride + column]
+  int64_t result_stride;
+  const float* first_source;  // for the first `first_depth` of k, in place of `source` (the carry before the hiddens)
+  int64_t first_stride, first_depth;
+  const float* scale;  // [scale_rows, count], multiplies row k % scale_rows; null: none
+  int64_t scale_rows;
+};
+
+// result = A^T B for several A with the same columns of one B: the gradients of all weights that meet the same gate gradients.
+// One task is a tile of the result; it packs what it needs, chunk by chunk of the depth, and adds up in its own memory.
+struct TransposedProduct {
+  static constexpr int64_t kDepth = 256;
+  static constexpr int kRows = rows_beside(kWide);
+
+  const float* b;  // b[k * stride + column]
+  int64_t stride, columns, depth;
+  Rows rows[3];
+  int kinds = 0;
+  const int32_t* codes = nullptr;  // where given: scattered[codes[k]] += row k of B
+  float* scattered = nullptr;
+  int64_t scattered_stride = 0, symbols = 0;
+  int64_t tile_rows = 0, tile_columns = 0;
+
+  int64_t total_rows() const {
+    int64_t total = 0;
+    for (int i = 0; i < kinds; ++i) total += rows[i].count;
+    return total;
+  }
+
+  void plan(int threads) {
+    const int64_t total = larger(1, total_rows());
+    tile_columns = smaller(4 * kPanel, ceil_div(columns, kLanes) * kLanes);
+    int64_t parts = ceil_div(total, 192);
+    const bool large = total * columns * depth > (1 << 20);
+    while (large && parts * ceil_div(columns, tile_columns) < 2 * threads && tile_columns > kPanel)
+      tile_columns = larger(kPanel, ceil_div(tile_columns / 2, kPanel) * kPanel);
+    while (large && parts * ceil_div(columns, tile_columns) < threads && ceil_div(total, parts) > 2 * kRows) ++parts;
+    tile_rows = ceil_div(ceil_div(total, parts), kRows) * kRows;
+  }
+
+  int64_t tasks() const { return ceil_div(larger(1, total_rows()), tile_rows) * ceil_div(columns, tile_columns); }
+
+  static int64_t scratch_floats() { return kDepth * 4 * kPanel + (192 + kRows) * kDepth + 64 + (192 + kRows) * 4 * kPanel; }
+
+  void run(int64_t task, float* memory) const {
+    const int64_t row_tiles = ceil_div(larger(1, total_rows()), tile_rows);
+    const int64_t first_row = task % row_tiles * tile_rows, end_row = smaller(total_rows(), first_row + tile_rows);
+    const int64_t first_column = task / row_tiles * tile_columns;
+    const Panels panels{smaller(tile_columns, columns - first_column)};
+    const int64_t blocks = ceil_div(larger(0, end_row - first_row), kRows);
+    float* packed_b = memory;
+    float* packed_a = packed_b + kDepth * 4 * kPanel;
+    float* sums = packed_a + (192 + kRows) * kDepth + 64;
+    const int64_t sums_stride = ceil_div(panels.columns, kLanes) * kLanes;
+    if (blocks) std::memset(sums, 0, sizeof(float) * blocks * kRows * sums_stride);
+    const bool scatters = codes && first_row == 0;
+    if (scatters)
+      for (int64_t s = 0; s < symbols; ++s)
+        std::memset(scattered + s * scattered_stride + first_column, 0, sizeof(float) * panels.columns);
+    for (int64_t from = 0; from < depth; from += kDepth) {
+      const int64_t count = smaller(kDepth, depth - from);
+      if (scatters) scatter(from, count, first_column, panels.columns);
+      if (!blocks) continue;
+      for (int64_t p = 0; p < panels.count(); ++p)
+        pack(packed_b + Panels::offset(p, count), b + from * stride + first_column, stride, count, panels, p);
+      for (int64_t block = 0; block < blocks; ++block)
+        pack_rows(packed_a + block * kRows * count, first_row + block * kRows, end_row, from, count);
+      for (int64_t p = 0; p < panels.count(); ++p)
+        with_count<kWide>(panels.vectors(p), [&](auto vectors) {
+          for (int64_t block = 0; block < blocks; ++block)
+            add_block<decltype(vectors)::value>(sums + block * kRows * sums_stride + p * kPanel, sums_stride,
+                                                packed_a + block * kRows * count,
+                                                packed_b + Panels::offset(p, count), count);
+        });
+    }
+    for (int64_t row = first_row; row < end_row; ++row) {
+      int64_t at = row;
+      const Rows* kind = rows;
+      while (at >= kind->count) at -= (kind++)->count;
+      std::memcpy(kind->result + at * kind->result_stride + first_column, sums + (row - first_row) * sums_stride,
+                  sizeof(float) * panels.columns);
+    }
+  }
+
+ private:
+  template <int V>
+  static ELMAN_INLINE void add_block(float* sums, int64_t sums_stride, const float* a, const float* panel, int64_t depth) {
+    vec block[kRows][V];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) block[r][v] = load(sums + r * sums_stride + v * kLanes);
+    for (int64_t k = 0; k < depth; ++k) {
+      vec b[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) b[v] = *reinterpret_cast<const vec*>(panel + (k * V + v) * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const vec x = all(a[k * kRows + r]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) block[r][v] += x * b[v];
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) store(sums + r * sums_stride + v * kLanes, block[r][v]);
+  }
+
+  // kRows rows of A side by side: to[k * kRows + r]; zeros behind the last.
+  void pack_rows(float* to, int64_t first, int64_t end, int64_t from, int64_t count) const {
+    int64_t at = first;
+    const Rows* kind = rows;
+    while (at >= kind->count) at -= (kind++)->count;
+    const bool whole = kind->count - at >= kRows && kind->source;
+    if (whole) {
+      for (int64_t k = 0; k < count; ++k) {
+        const float* source = place(*kind, from + k) + at;
+        float* target = to + k * kRows;
+        if (kind->scale) {
+          const float* scale = kind->scale + (from + k) % kind->scale_rows * kind->count + at;
+          for (int r = 0; r < kRows; ++r) target[r] = source[r] * scale[r];
+        } else {
+          for (int r = 0; r < kRows; ++r) target[r] = source[r];
+        }
+      }
+      return;
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t row = first + r;
+      if (row >= end) {
+        for (int64_t k = 0; k < count; ++k) to[k * kRows + r] = 0.0f;
+        continue;
+      }
+      at = row;
+      kind = rows;
+      while (at >= kind->count) at -= (kind++)->count;
+      for (int64_t k = 0; k < count; ++k) {
+        float value = kind->source ? place(*kind, from + k)[at] : 1.0f;
+        if (kind->scale) value *= kind->scale[(from + k) % kind->scale_rows * kind->count + at];
+        to[k * kRows + r] = value;
+      }
+    }
+  }
+
+  static ELMAN_INLINE const float* place(const Rows& rows, int64_t k) {
+    return k < rows.first_depth ? rows.first_source + k * rows.first_stride
+                                : rows.source + (k - rows.first_depth) * rows.stride;
+  }
+
+  void scatter(int64_t from, int64_t count, int64_t first_column, int64_t width) const {
+    for (int64_t k = from; k < from + count; ++k) {
+      int64_t code = codes[k];
+      if (code < 0) code += symbols;
+      if (code < 0 || code >= symbols) continue;
+      const float* source = b + k * stride + first_column;
+      float* target = scattered + code * scattered_stride + first_column;
+      int64_t c = 0;
+      for (; c + kLanes <= width; c += kLanes) store(target + c, load(target + c) + load(source + c));
+      for (; c < width; ++c) target[c] += source[c];
+    }
+  }
+};
+
+}  // namespace
