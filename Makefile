@@ -40,7 +40,9 @@ $(VENV)/.created:
 	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+KERNELS := $(wildcard src/elman/network/kernels/*.cpp src/elman/network/kernels/*.h)
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt hatch_build.py $(KERNELS)
 	$(INSTALL) --editable .
 	@touch $@
 

@@ -31,12 +31,11 @@ struct Unit {
 };
 
 template <int C>
-ELMAN_INLINE void backward_unit(Unit& u, vec hidden, vec previous, vec previous_memory, const vec (&saved)[5]) {
+ELMAN_INLINE void backward_unit(Unit& u, [[maybe_unused]] int cell, [[maybe_unused]] vec hidden, [[maybe_unused]] vec previous,
+                                 [[maybe_unused]] vec previous_memory, [[maybe_unused]] const vec (&saved)[5]) {
   u.d_direct = vec{};
   if constexpr (C == kTanh) {
-    u.d_gates[0] = u.d_hidden * (1.0f - hidden * hidden);
-  } else if constexpr (C == kRelu) {
-    u.d_gates[0] = hidden > 0.0f ? u.d_hidden : vec{};
+    u.d_gates[0] = cell == kTanh ? u.d_hidden * (1.0f - hidden * hidden) : hidden > 0.0f ? u.d_hidden : vec{};
   } else if constexpr (C == kGru) {
     const vec reset = saved[0], keep = saved[1], candidate = saved[2], recurrent = saved[3];
     const vec d_candidate = u.d_hidden * (1.0f - keep) * (1.0f - candidate * candidate);

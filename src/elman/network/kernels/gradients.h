@@ -64,9 +64,12 @@ void weight_gradient(const Team& team, const Layer& in, const LayerGradient& out
     if (projected && !in.xs) {
       p.codes = in.codes;
       p.scattered = out.d_weight_inputs + to, p.scattered_stride = gates, p.symbols = in.inputs;
+      p.scattered_sum = out.d_bias + to;
     }
-    p.rows[p.kinds] = ones;
-    p.rows[p.kinds++].result = projected ? out.d_bias + to : out.d_bias_candidate;
+    if (!projected || in.xs) {
+      p.rows[p.kinds] = ones;
+      p.rows[p.kinds++].result = projected ? out.d_bias + to : out.d_bias_candidate;
+    }
     products.add(p);
   };
   if (in.cell == kGru) {

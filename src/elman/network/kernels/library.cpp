@@ -1,5 +1,6 @@
 // What XLA calls: unpacks its buffers, chooses the instruction set, gathers threads. Compiled for the plainest processor.
 #include <sched.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -65,6 +66,8 @@ int most_threads() {
   return most;
 }
 
+constexpr size_t kHugePage = size_t{2} << 20;
+
 struct Block {
   void* memory = nullptr;
   size_t size = 0;
@@ -78,8 +81,10 @@ void* scratch(Scratch which, size_t bytes) {
   Block& block = blocks[which];
   if (block.size < bytes) {
     std::free(block.memory);
-    block.size = (bytes + 4095) / 4096 * 4096;
-    block.memory = std::aligned_alloc(4096, block.size);
+    const size_t page = bytes < kHugePage ? 4096 : kHugePage;
+    block.size = (bytes + page - 1) / page * page;
+    block.memory = std::aligned_alloc(page, block.size);
+    if (block.memory && page == kHugePage) madvise(block.memory, block.size, MADV_HUGEPAGE);  // a wish; nothing is lost without
     if (!block.memory) {
       block.size = 0;
       throw std::bad_alloc();

@@ -61,22 +61,26 @@ ELMAN_INLINE void in_blocks(int64_t first, int64_t end, int most, F&& f) {
   }
 }
 
-// Columns in panels: kWide vectors each but the last, which has as many as are left.
-struct Panels {
+// Columns in panels of `Wide` vectors but the last, which has as many as are left.
+template <int Wide>
+struct PanelsOf {
+  static constexpr int64_t kColumns = Wide * kLanes;
   int64_t columns;
-  int64_t count() const { return ceil_div(columns, kPanel); }
+  int64_t count() const { return ceil_div(columns, kColumns); }
   int vectors(int64_t panel) const {
-    return static_cast<int>(smaller(kWide, ceil_div(columns - panel * kPanel, kLanes)));
+    return static_cast<int>(smaller(Wide, ceil_div(columns - panel * kColumns, kLanes)));
   }
   int64_t floats(int64_t depth) const { return ceil_div(columns, kLanes) * kLanes * depth; }
-  static int64_t offset(int64_t panel, int64_t depth) { return panel * kPanel * depth; }
+  static int64_t offset(int64_t panel, int64_t depth) { return panel * kColumns * depth; }
 };
+using Panels = PanelsOf<kWide>;
 
 // Panel `panel` of matrix[depth, columns], rows `stride` apart.
-ELMAN_INLINE void pack(float* to, const float* matrix, int64_t stride, int64_t depth, Panels panels, int64_t panel) {
+template <int Wide>
+ELMAN_INLINE void pack(float* to, const float* matrix, int64_t stride, int64_t depth, PanelsOf<Wide> panels, int64_t panel) {
   const int vectors = panels.vectors(panel);
   for (int v = 0; v < vectors; ++v) {
-    const int64_t column = panel * kPanel + v * kLanes;
+    const int64_t column = panel * panels.kColumns + v * kLanes;
     const int count = static_cast<int>(smaller(kLanes, panels.columns - column));
     for (int64_t k = 0; k < depth; ++k)
       *reinterpret_cast<vec*>(to + (k * vectors + v) * kLanes) = load(matrix + k * stride + column, count);
@@ -111,8 +115,11 @@ struct Rows {
 // result = A^T B for several A with the same columns of one B: the gradients of all weights that meet the same gate gradients.
 // One task is a tile of the result; it packs what it needs, chunk by chunk of the depth, and adds up in its own memory.
 struct TransposedProduct {
-  static constexpr int64_t kDepth = 256;
-  static constexpr int kRows = rows_beside(kWide);
+  // Three vectors of columns, so that a block has eight (four) rows: half a cache line of A, which packs without crossing lines.
+  static constexpr int kVectors = 3;
+  static constexpr int kRows = rows_beside(kVectors);
+  using Columns = PanelsOf<kVectors>;
+  static constexpr int64_t kDepth = 256, kTileRows = 192, kTileColumns = 6 * Columns::kColumns;
 
   const float* b;  // b[k * stride + column]
   int64_t stride, columns, depth;
@@ -120,6 +127,7 @@ struct TransposedProduct {
   int kinds = 0;
   const int32_t* codes = nullptr;  // where given: scattered[codes[k]] += row k of B
   float* scattered = nullptr;
+  float* scattered_sum = nullptr;  // and their sum over all symbols
   int64_t scattered_stride = 0, symbols = 0;
   int64_t tile_rows = 0, tile_columns = 0;
 
@@ -129,30 +137,30 @@ struct TransposedProduct {
     return total;
   }
 
+  // Tiles as large as the cache likes them; smaller only where a thread would have none.
   void plan(int threads) {
-    const int64_t total = larger(1, total_rows());
-    tile_columns = smaller(4 * kPanel, ceil_div(columns, kLanes) * kLanes);
-    int64_t parts = ceil_div(total, 192);
-    const bool large = total * columns * depth > (1 << 20);
-    while (large && parts * ceil_div(columns, tile_columns) < 2 * threads && tile_columns > kPanel)
-      tile_columns = larger(kPanel, ceil_div(tile_columns / 2, kPanel) * kPanel);
-    while (large && parts * ceil_div(columns, tile_columns) < threads && ceil_div(total, parts) > 2 * kRows) ++parts;
-    tile_rows = ceil_div(ceil_div(total, parts), kRows) * kRows;
+    const int64_t total = larger(1, total_rows()), all_blocks = ceil_div(total, kRows);
+    int64_t parts = ceil_div(total, kTileRows);
+    tile_columns = smaller(kTileColumns, ceil_div(columns, kLanes) * kLanes);
+    const int64_t column_tiles = ceil_div(columns, tile_columns);
+    if (parts * column_tiles < threads && total * columns * depth > (1 << 18))
+      parts = smaller(all_blocks, ceil_div(threads, column_tiles));
+    tile_rows = ceil_div(all_blocks, parts) * kRows;
   }
 
   int64_t tasks() const { return ceil_div(larger(1, total_rows()), tile_rows) * ceil_div(columns, tile_columns); }
 
-  static int64_t scratch_floats() { return kDepth * 4 * kPanel + (192 + kRows) * kDepth + 64 + (192 + kRows) * 4 * kPanel; }
+  static int64_t scratch_floats() { return kDepth * kTileColumns + kTileRows * kDepth + kTileRows * kTileColumns; }
 
   void run(int64_t task, float* memory) const {
     const int64_t row_tiles = ceil_div(larger(1, total_rows()), tile_rows);
     const int64_t first_row = task % row_tiles * tile_rows, end_row = smaller(total_rows(), first_row + tile_rows);
     const int64_t first_column = task / row_tiles * tile_columns;
-    const Panels panels{smaller(tile_columns, columns - first_column)};
+    const Columns panels{smaller(tile_columns, columns - first_column)};
     const int64_t blocks = ceil_div(larger(0, end_row - first_row), kRows);
     float* packed_b = memory;
-    float* packed_a = packed_b + kDepth * 4 * kPanel;
-    float* sums = packed_a + (192 + kRows) * kDepth + 64;
+    float* packed_a = packed_b + kDepth * kTileColumns;
+    float* sums = packed_a + kTileRows * kDepth;
     const int64_t sums_stride = ceil_div(panels.columns, kLanes) * kLanes;
     if (blocks) std::memset(sums, 0, sizeof(float) * blocks * kRows * sums_stride);
     const bool scatters = codes && first_row == 0;
@@ -163,18 +171,17 @@ struct TransposedProduct {
       const int64_t count = smaller(kDepth, depth - from);
       if (scatters) scatter(from, count, first_column, panels.columns);
       if (!blocks) continue;
+      pack_columns(packed_b, b + from * stride + first_column, count, panels);
+      pack_rows(packed_a, first_row, end_row, from, count);
       for (int64_t p = 0; p < panels.count(); ++p)
-        pack(packed_b + Panels::offset(p, count), b + from * stride + first_column, stride, count, panels, p);
-      for (int64_t block = 0; block < blocks; ++block)
-        pack_rows(packed_a + block * kRows * count, first_row + block * kRows, end_row, from, count);
-      for (int64_t p = 0; p < panels.count(); ++p)
-        with_count<kWide>(panels.vectors(p), [&](auto vectors) {
+        with_count<kVectors>(panels.vectors(p), [&](auto vectors) {
           for (int64_t block = 0; block < blocks; ++block)
-            add_block<decltype(vectors)::value>(sums + block * kRows * sums_stride + p * kPanel, sums_stride,
+            add_block<decltype(vectors)::value>(sums + block * kRows * sums_stride + p * panels.kColumns, sums_stride,
                                                 packed_a + block * kRows * count,
-                                                packed_b + Panels::offset(p, count), count);
+                                                packed_b + Columns::offset(p, count), count);
         });
     }
+    if (scatters) add_scattered(first_column, panels.columns);
     for (int64_t row = first_row; row < end_row; ++row) {
       int64_t at = row;
       const Rows* kind = rows;
@@ -209,38 +216,59 @@ struct TransposedProduct {
       for (int v = 0; v < V; ++v) store(sums + r * sums_stride + v * kLanes, block[r][v]);
   }
 
-  // kRows rows of A side by side: to[k * kRows + r]; zeros behind the last.
-  void pack_rows(float* to, int64_t first, int64_t end, int64_t from, int64_t count) const {
-    int64_t at = first;
-    const Rows* kind = rows;
-    while (at >= kind->count) at -= (kind++)->count;
-    const bool whole = kind->count - at >= kRows && kind->source;
-    if (whole) {
-      for (int64_t k = 0; k < count; ++k) {
-        const float* source = place(*kind, from + k) + at;
-        float* target = to + k * kRows;
-        if (kind->scale) {
-          const float* scale = kind->scale + (from + k) % kind->scale_rows * kind->count + at;
-          for (int r = 0; r < kRows; ++r) target[r] = source[r] * scale[r];
-        } else {
-          for (int r = 0; r < kRows; ++r) target[r] = source[r];
-        }
+  // All panels of a tile at once, row by row: a row of B is read from one end to the other.
+  void pack_columns(float* to, const float* from, int64_t count, Columns panels) const {
+    const int64_t whole = panels.columns / panels.kColumns;
+    for (int64_t k = 0; k < count; ++k) {
+      const float* row = from + k * stride;
+      for (int64_t p = 0; p < whole; ++p) {
+        float* target = to + Columns::offset(p, count) + k * panels.kColumns;
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) store(target + v * kLanes, load(row + p * panels.kColumns + v * kLanes));
       }
-      return;
     }
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t row = first + r;
-      if (row >= end) {
-        for (int64_t k = 0; k < count; ++k) to[k * kRows + r] = 0.0f;
+    if (whole < panels.count()) pack(to + Columns::offset(whole, count), from, stride, count, panels, whole);
+  }
+
+  // Rows of A in blocks of kRows side by side: to[(block * count + k) * kRows + r]; zeros behind the last.
+  void pack_rows(float* to, int64_t first, int64_t end, int64_t from, int64_t count) const {
+    for (int64_t row = first; row < end;) {
+      int64_t at = row;
+      const Rows* kind = rows;
+      while (at >= kind->count) at -= (kind++)->count;
+      const int64_t whole = kind->source ? smaller(kind->count - at, end - row) / kRows : 0;
+      if (whole > 0) {
+        pack_blocks(to, *kind, at, whole, from, count);
+        to += whole * kRows * count;
+        row += whole * kRows;
         continue;
       }
-      at = row;
-      kind = rows;
-      while (at >= kind->count) at -= (kind++)->count;
-      for (int64_t k = 0; k < count; ++k) {
-        float value = kind->source ? place(*kind, from + k)[at] : 1.0f;
-        if (kind->scale) value *= kind->scale[(from + k) % kind->scale_rows * kind->count + at];
-        to[k * kRows + r] = value;
+      // A block of rows of several kinds, or of too few.
+      for (int r = 0; r < kRows; ++r, ++row) {
+        at = row;
+        kind = rows;
+        while (row < end && at >= kind->count) at -= (kind++)->count;
+        for (int64_t k = 0; k < count; ++k) {
+          float value = row >= end ? 0.0f : kind->source ? place(*kind, from + k)[at] : 1.0f;
+          if (row < end && kind->scale) value *= kind->scale[(from + k) % kind->scale_rows * kind->count + at];
+          to[k * kRows + r] = value;
+        }
+      }
+      to += kRows * count;
+    }
+  }
+
+  static void pack_blocks(float* to, const Rows& kind, int64_t at, int64_t blocks, int64_t from, int64_t count) {
+    for (int64_t k = 0; k < count; ++k) {
+      const float* source = place(kind, from + k) + at;
+      const float* scale = kind.scale ? kind.scale + (from + k) % kind.scale_rows * kind.count + at : nullptr;
+      for (int64_t block = 0; block < blocks; ++block) {
+        float* target = to + (block * count + k) * kRows;
+        const int64_t i = block * kRows;
+        typedef float row_vec __attribute__((vector_size(4 * kRows), may_alias, aligned(4)));
+        row_vec x = *reinterpret_cast<const row_vec*>(source + i);
+        if (scale) x *= *reinterpret_cast<const row_vec*>(scale + i);
+        *reinterpret_cast<row_vec*>(target) = x;
       }
     }
   }
@@ -248,6 +276,15 @@ struct TransposedProduct {
   static ELMAN_INLINE const float* place(const Rows& rows, int64_t k) {
     return k < rows.first_depth ? rows.first_source + k * rows.first_stride
                                 : rows.source + (k - rows.first_depth) * rows.stride;
+  }
+
+  void add_scattered(int64_t first_column, int64_t width) const {
+    for (int64_t c = first_column; c < first_column + width; c += kLanes) {
+      const int count = static_cast<int>(smaller(kLanes, first_column + width - c));
+      vec total{};
+      for (int64_t s = 0; s < symbols; ++s) total += load(scattered + s * scattered_stride + c, count);
+      store(scattered_sum + c, total, count);
+    }
   }
 
   void scatter(int64_t from, int64_t count, int64_t first_column, int64_t width) const {

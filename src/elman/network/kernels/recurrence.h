@@ -204,6 +204,11 @@ struct Forward {
                                   kGated<C> ? tail : static_cast<int>(smaller(kLanes, hidden - first_unit - v * kLanes)));
       }
     }
+    for (int r = 0; r < R; ++r) {
+      const int64_t at = t * batch + row + r;
+      for (int v = 0; v < (kGated<C> ? 1 : V); ++v) prefetch_to_write(in.hiddens + at * hidden + first_unit + v * kLanes);
+      for (int g = 0; in.gates && g < kSaved<C>; ++g) prefetch_to_write(in.gates + (at * kSaved<C> + g) * hidden + first_unit);
+    }
     multiply<R, V>(sums, a, packed_hidden + panel * panel_floats * hidden, hidden);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -217,9 +222,7 @@ struct Forward {
         const int count = static_cast<int>(smaller(kLanes, hidden - unit));
         vec h;
         if constexpr (C == kTanh) {
-          h = tanh(sums[r][v]);
-        } else if constexpr (C == kRelu) {
-          h = greatest(sums[r][v], vec{});
+          h = in.cell == kRelu ? greatest(sums[r][v], vec{}) : tanh(sums[r][v]);
         } else if constexpr (C == kGru) {
           const vec reset = sigmoid(sums[r][0]), keep = sigmoid(sums[r][1]), recurrent = sums[r][2];
           const vec candidate = tanh(input_part(t, b, panel, 2, count) + reset * recurrent);
@@ -324,12 +327,24 @@ struct Backward {
       });
   }
 
+  template <int V>
+  ELMAN_INLINE void request(int64_t at, int64_t unit) {
+    for (int v = 0; v < V; ++v, unit += kLanes) {
+      prefetch(out.d_hiddens + at * hidden + unit);
+      for (int g = 0; g < kSaved<C>; ++g) prefetch(in.gates + (at * kSaved<C> + g) * hidden + unit);
+      for (int g = 0; g < kGradients<C>; ++g) prefetch_to_write(out.d_gates + at * gradients + g * hidden + unit);
+    }
+  }
+
   template <int R, int V>
   ELMAN_INLINE void tile(int64_t t, int64_t row, int64_t panel) {
     vec sums[R][V] = {};
     if (t + 1 < in.steps) {
       const float* a[R];
-      for (int r = 0; r < R; ++r) a[r] = out.d_gates + ((t + 1) * batch + row + r) * gradients;
+      for (int r = 0; r < R; ++r) {
+        a[r] = out.d_gates + ((t + 1) * batch + row + r) * gradients;
+        if (t >= 0) request<V>(t * batch + row + r, panel * kPanel);
+      }
       multiply<R, V>(sums, a, packed + Panels::offset(panel, depth), depth);
     }
 #pragma GCC unroll 8
@@ -357,14 +372,14 @@ struct Backward {
           continue;
         }
         vec hidden_now{}, previous{}, previous_memory{}, saved[5] = {};
-        if (C == kTanh || C == kRelu) hidden_now = load(in.hiddens + at * hidden + unit, count);
+        if (C == kTanh) hidden_now = load(in.hiddens + at * hidden + unit, count);
         if (C == kGru)
           previous = t ? load(in.hiddens + (at - batch) * hidden + unit, count) : load(in.carry + b * carry_width + unit, count);
         for (int g = 0; g < kSaved<C>; ++g) saved[g] = load(in.gates + (at * kSaved<C> + g) * hidden + unit, count);
         if (C == kLstm)
           previous_memory = t ? load(in.gates + ((at - batch) * 5 + 4) * hidden + unit, count)
                               : load(in.carry + b * carry_width + hidden + unit, count);
-        backward_unit<C>(u, hidden_now, previous, previous_memory, saved);
+        backward_unit<C>(u, in.cell, hidden_now, previous, previous_memory, saved);
         for (int g = 0; g < kGradients<C>; ++g)
           store(out.d_gates + at * gradients + g * hidden + unit, u.d_gates[g], count);
         if (direct) store(directs + b * stride + unit, u.d_direct);
@@ -376,8 +391,7 @@ struct Backward {
 
 template <template <int> class Pass, class... Arguments>
 void for_cell(int cell, const Team& team, const Arguments&... arguments) {
-  if (cell == kTanh) Pass<kTanh>(arguments...).run(team);
-  if (cell == kRelu) Pass<kRelu>(arguments...).run(team);
+  if (cell == kTanh || cell == kRelu) Pass<kTanh>(arguments...).run(team);  // tells them apart where it squashes
   if (cell == kGru) Pass<kGru>(arguments...).run(team);
   if (cell == kLstm) Pass<kLstm>(arguments...).run(team);
 }

@@ -40,6 +40,9 @@ constexpr int kPanel = kWide * kLanes;
 
 ELMAN_INLINE vec load(const float* p) { return *reinterpret_cast<const loose_vec*>(p); }
 ELMAN_INLINE void store(float* p, vec x) { *reinterpret_cast<loose_vec*>(p) = x; }
+// Ask for what the end of a tile reads or writes, so that it comes while the product is still being computed.
+ELMAN_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 2); }
+ELMAN_INLINE void prefetch_to_write(float* p) { __builtin_prefetch(p, 1, 2); }
 ELMAN_INLINE vec all(float x) { return vec{} + x; }
 
 // The first `count` lanes; zeros behind them.
