@@ -87,13 +87,17 @@ class Case:
 # PyTorch ----------------------------------------------------------------------------------------------------------------------
 
 
-def torch_case(case: Case, *, compiled: bool = False) -> Run:
-    """`nn.RNN`, `nn.GRU` or `nn.LSTM` with its layers first in time, as they come; Adam fused, which is its quickest on a CPU.
+def torch_case(case: Case, *, compiled: bool = False, unrolled: bool = False) -> Run:
+    """`nn.RNN`, `nn.GRU` or `nn.LSTM` as they come, time first; Adam fused, which is its quickest on a CPU.
 
-    Compiled: model and loss under `torch.compile`, which runs PyTorch's own recurrent layers as they are and compiles the rest.
+    compiled: model and loss under `torch.compile`, which runs PyTorch's recurrent layers as they are and compiles the rest.
+    unrolled: the layers, too, step by step; an experiment of PyTorch's that took 2.5 seconds of compiling for each step.
     """
     import torch
     from torch import nn
+
+    if unrolled:
+        torch._dynamo.config.allow_rnn = True
 
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -536,6 +540,7 @@ LIBRARIES: dict[str, Callable[[Case], Run]] = {
     "elman-scan": elman_case,
     "torch": torch_case,
     "torch-compile": functools.partial(torch_case, compiled=True),
+    "torch-unrolled": functools.partial(torch_case, compiled=True, unrolled=True),
     "torch-cells": torch_cells,
     "keras-jax": keras_case,
     "keras-torch": keras_case,

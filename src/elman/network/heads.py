@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray
 
-from elman.network import kernels
+from elman.network.kernels import calls, usable
 
 
 class AbstractHead(eqx.Module):
@@ -74,7 +74,7 @@ class Categorical(AbstractHead):
     def loss(self, hidden: Float[Array, "*steps hidden"], targets: Int[Array, "*steps"]) -> Float[Array, "*steps"]:
         """Minus log softmax(y)[target], finite however large the logits are."""
         arrays = (hidden, self.weight, self.bias)
-        if not targets.size or not all(kernels.usable(array.dtype) for array in arrays):
+        if not targets.size or not all(usable(array.dtype) for array in arrays):
             return _cross_entropy(*arrays, targets)
         rows = hidden.reshape(-1, hidden.shape[-1])
         return _compiled_loss(rows, *arrays[1:], targets.reshape(-1).astype(jnp.int32)).reshape(targets.shape)
@@ -89,11 +89,11 @@ def _cross_entropy(hidden: Array, weight: Array, bias: Array, targets: Array) ->
 @jax.custom_vjp
 def _compiled_loss(rows: Array, weight: Array, bias: Array, targets: Array) -> Array:
     """`_cross_entropy` by the kernels: no logits in between, and their gradient from the probabilities."""
-    return kernels.calls.head_forward(rows, weight, bias, targets, save=False)[0]
+    return calls.head_forward(rows, weight, bias, targets, save=False)[0]
 
 
 def _compiled_loss_forward(*arguments: Array) -> tuple[Array, tuple]:
-    losses, probabilities = kernels.calls.head_forward(*arguments, save=True)
+    losses, probabilities = calls.head_forward(*arguments, save=True)
     return losses, (*arguments, probabilities)
 
 
@@ -110,7 +110,7 @@ _compiled_loss.defvjp(_compiled_loss_forward, _compiled_loss_backward)
 def _compiled_loss_gradient(
     rows: Array, weight: Array, bias: Array, targets: Array, d_losses: Array, probabilities: Array
 ) -> tuple[Array, Array, Array]:
-    return kernels.calls.head_backward(rows, weight, probabilities, targets, d_losses)
+    return calls.head_backward(rows, weight, probabilities, targets, d_losses)
 
 
 def _compiled_loss_gradient_forward(*arguments: Array) -> tuple[tuple, tuple]:
@@ -125,7 +125,14 @@ def _compiled_loss_gradient_backward(arguments: tuple, cotangents: tuple) -> tup
         return jax.vjp(lambda *arrays: _cross_entropy(*arrays, targets), rows, weight, bias)[1](d_losses)
 
     d_rows, d_weight, d_bias, d_d_losses = jax.vjp(gradient, rows, weight, bias, d_losses)[1](cotangents)
-    return d_rows, d_weight, d_bias, np.zeros(targets.shape, jax.dtypes.float0), d_d_losses, jnp.zeros_like(probabilities)
+    return (
+        d_rows,
+        d_weight,
+        d_bias,
+        np.zeros(targets.shape, jax.dtypes.float0),
+        d_d_losses,
+        jnp.zeros_like(probabilities),
+    )
 
 
 _compiled_loss_gradient.defvjp(_compiled_loss_gradient_forward, _compiled_loss_gradient_backward)

@@ -16,8 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from elman.network import kernels
 from elman.network.cells import COMBINES, AbstractCell, Combine
+from elman.network.kernels import calls, usable
 from elman.network.kernels.calls import Sequences, Weights
 
 
@@ -67,10 +67,10 @@ def _recur(
     recurrent_mask: Float[Array, "*batch hidden"] | None,
 ) -> tuple[Float[Array, "time *batch hidden"], Float[Array, "*batch carry"]]:
     """The recurrence behind `unroll`: the kernels take float32 on a CPU where they were compiled, the scan takes the rest."""
-    kind = kernels.calls.kind_of(cell)
+    kind = calls.kind_of(cell)
     integers = jnp.issubdtype(xs.dtype, jnp.integer)
     arrays = (cell.weight_inputs, cell.weight_hidden, cell.bias, carry, *(() if integers else (xs,)))
-    if kind is not None and xs.size and carry.size and all(kernels.usable(array.dtype) for array in arrays):
+    if kind is not None and xs.size and carry.size and all(usable(array.dtype) for array in arrays):
         return _by_kernel(cell, kind, xs, carry, lengths, recurrent_mask)
     mask = None if lengths is None else length_mask(lengths, xs.shape[0])
     projected = cell.project(xs)
@@ -98,18 +98,18 @@ def _by_kernel(
         if recurrent_mask is None
         else jnp.broadcast_to(recurrent_mask, (*batch, cell.hidden_size)).reshape(-1, cell.hidden_size),
     )
-    hiddens, last = _compiled(kind, kernels.calls.weights_of(cell), flat)
+    hiddens, last = _compiled(kind, calls.weights_of(cell), flat)
     return hiddens.reshape(steps, *batch, -1), last.reshape(carry.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _compiled(kind: int, weights: Weights, sequences: Sequences) -> tuple[Array, Array]:
-    hiddens, _, last = kernels.calls.forward(kind, weights, sequences, save=False)
+    hiddens, _, last = calls.forward(kind, weights, sequences, save=False)
     return hiddens, last
 
 
 def _compiled_forward(kind: int, weights: Weights, sequences: Sequences) -> tuple[tuple[Array, Array], tuple]:
-    hiddens, saved, last = kernels.calls.forward(kind, weights, sequences, save=True)
+    hiddens, saved, last = calls.forward(kind, weights, sequences, save=True)
     return (hiddens, last), (weights, sequences, hiddens, saved)
 
 
@@ -126,7 +126,7 @@ def _compiled_gradient(
     kind: int, weights: Weights, sequences: Sequences, cotangents: tuple[Array, Array], hiddens: Array, saved: Array
 ) -> tuple[Weights, Sequences]:
     """The gradients of weights and sequences. Each is a call of its own, so that XLA leaves out what nobody asks for."""
-    calls, mask = kernels.calls, sequences.mask
+    mask = sequences.mask
     d_gates, d_carry = calls.backward(kind, weights, sequences, hiddens, saved, *cotangents)
     d_weights = Weights(*calls.weight_gradient(kind, weights, sequences, hiddens, d_gates))
     d_mask = jnp.zeros_like(mask)

@@ -36,6 +36,7 @@ class SeriesTask:
     """Forecasts from every step of streams, or from the last step of windows."""
 
     noun = "forecasts"
+    of_symbols = False
 
     def __init__(
         self,

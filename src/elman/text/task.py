@@ -26,6 +26,7 @@ class TextTask:
 
     score = "nats"
     noun = "characters"
+    of_symbols = True
 
     def __init__(self, training: np.ndarray, held_out: np.ndarray, vocabulary: Vocabulary, config: Config) -> None:
         settings, text = config.training, config.text

@@ -19,6 +19,7 @@ import optax
 from elman.config import TrainingSettings
 from elman.errors import BundleError, TrainingError
 from elman.network.model import to_arrays, with_arrays
+from elman.training.classic import classic_block
 from elman.training.optimizers import build_optimizer, learning_rate
 from elman.training.progress import Reporter, Status
 from elman.training.runs import EventLog, Run
@@ -57,6 +58,8 @@ class Task(Protocol):
     """Which of the figures of `validate` is to become small."""
     noun: str
     """What an update learns from: "characters", "forecasts"."""
+    of_symbols: bool
+    """Whether a batch is (symbols [unroll + 1, batch], fresh [batch]) and the loss that of each symbol after those before it."""
 
     def in_words(self, score: float) -> str:
         """A score as people read it, with its unit."""
@@ -180,7 +183,8 @@ class Trainer:
         state = State(network, self.optimizer.init(network), average, task.initial_carry(network))
         # Copied, because a block takes the state's buffers over: none may be the caller's, or be in it twice.
         self.state: State = jax.tree.map(jnp.copy, state)
-        self.block = jax.jit(self._block, donate_argnums=0)
+        in_place = classic_block(network, state.carry, settings) if task.of_symbols else None
+        self.block = jax.jit(in_place or self._block, donate_argnums=0)
         self.seconds_per_update = 0.0
         self._blocks_run = 0
         self.interrupted = False

@@ -14,6 +14,10 @@ NEWTON_SCHULZ_STEPS = 3
 """Three are as good as the usual five on character models (docs/log.md), and cost three fifths."""
 
 
+ADAGRAD_EPSILON = 1e-8
+"""What the classic program adds to the sum of squares."""
+
+
 def build_optimizer(settings: TrainingSettings) -> optax.GradientTransformation:
     """The chain of clipping and update rule; add `learning_rate * update` to the weights.
 
@@ -48,7 +52,7 @@ def build_optimizer(settings: TrainingSettings) -> optax.GradientTransformation:
         if settings.weight_decay > 0:
             parts.append(optax.add_decayed_weights(settings.weight_decay, mask=_matrices))
     elif settings.optimizer == "adagrad":
-        parts.append(optax.scale_by_rss(initial_accumulator_value=0.0, eps=1e-8))
+        parts.append(optax.scale_by_rss(initial_accumulator_value=0.0, eps=ADAGRAD_EPSILON))
     elif settings.momentum > 0:
         parts.append(optax.trace(decay=settings.momentum))
     return optax.chain(*parts, optax.scale(-1.0))

@@ -103,6 +103,39 @@ def head_backward(
     return call(arguments, (None,) * len(arguments))[:3]
 
 
+def classic_updates(
+    arrays: Sequence[Array],
+    count: Array,
+    codes: Int[Array, "updates unroll+1"],
+    fresh: Array,
+    rates: Float[Array, " updates"],
+    *,
+    mean: bool,
+    clip: float,
+    epsilon: float,
+) -> tuple[list[Array], Array, Array]:
+    """`count` updates of one tanh layer with a softmax under clipped Adagrad, in place; their losses and gradient norms.
+
+    arrays: W_x, W_h, b, W_y, b_y, Adagrad's sums of squares of the five, and the state [hidden]; they come back updated.
+    """
+    shapes = [*(array.shape for array in arrays), rates.shape, rates.shape]
+    results = jax.ffi.ffi_call(
+        "elman_classic",
+        [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        input_output_aliases={4 + index: index for index in range(len(arrays))},
+    )(
+        count.reshape(1).astype(jnp.int32),
+        codes.astype(jnp.int32),
+        fresh.astype(jnp.uint8),
+        rates.astype(jnp.float32),
+        *arrays,
+        mean=np.int32(mean),
+        clip=np.float32(clip),
+        epsilon=np.float32(epsilon),
+    )
+    return list(results[:-2]), results[-2], results[-1]
+
+
 def _call(
     target: str, shapes: Sequence[tuple[int, ...]], axes: tuple[int, ...] | None, **attributes: np.int32
 ) -> Callable[[tuple[Array, ...], tuple[int | None, ...]], tuple[Array, ...]]:

@@ -1,4 +1,5 @@
 // All arithmetic, compiled once for each instruction set: ELMAN_NAME and ELMAN_TABLE name what comes out.
+#include "classic.h"
 #include "gradients.h"
 #include "head.h"
 #include "recurrence.h"
@@ -7,6 +8,6 @@ namespace elman {
 
 extern const Kernels ELMAN_TABLE;
 const Kernels ELMAN_TABLE = {ELMAN_NAME,     kLanes,       forward,       backward, weight_gradient,
-                             input_gradient, head_forward, head_backward, nullptr};
+                             input_gradient, head_forward, head_backward, classic};
 
 }  // namespace elman

@@ -267,6 +267,30 @@ ffi::Error head_backward_call(ffi::ThreadPool pool, Floats hiddens, Floats weigh
   return ffi::Error::Success();
 }
 
+// Arrays that are updated in place come as arguments and as results that share their memory.
+ffi::Error classic_call(int32_t mean, float clip, float epsilon, Integers count, Integers codes, ffi::Buffer<ffi::U8> fresh,
+                        Floats rates, ffi::RemainingArgs, ffi::RemainingRets results) {
+  if (results.size() != 13 || codes.dimensions().size() != 2) return refuse("the classic update takes eleven arrays in place");
+  float* arrays[13];
+  for (size_t i = 0; i < 13; ++i) {
+    auto buffer = results.get<Floats>(i);
+    if (!buffer) return refuse("the classic update is for float32");
+    arrays[i] = (*buffer)->typed_data();
+  }
+  Classic call{};
+  const int64_t updates = codes.dimensions()[0];
+  call.updates = count.typed_data()[0], call.unroll = codes.dimensions()[1] - 1;
+  if (call.updates < 0 || call.updates > updates) return refuse("more updates than there are batches");
+  call.hidden = (*results.get<Floats>(2))->element_count(), call.symbols = (*results.get<Floats>(4))->element_count();
+  call.codes = codes.typed_data(), call.fresh = fresh.typed_data(), call.rates = rates.typed_data();
+  call.clip = clip, call.epsilon = epsilon, call.mean = mean != 0;
+  for (int i = 0; i < 5; ++i) call.weights[i] = arrays[i], call.sums[i] = arrays[5 + i];
+  call.state = arrays[10], call.losses = arrays[11], call.norms = arrays[12];
+  for (int64_t i = call.updates; i < updates; ++i) call.losses[i] = call.norms[i] = 0;
+  kernels().classic(call);
+  return ffi::Error::Success();
+}
+
 }  // namespace
 }  // namespace elman
 
@@ -328,4 +352,14 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(elman_head_backward, elman::head_backward_call,
                                   .Arg<Integers>()
                                   .Arg<Floats>()
                                   .Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(elman_classic, elman::classic_call,
+                              ffi::Ffi::Bind()
+                                  .Attr<int32_t>("mean")
+                                  .Attr<float>("clip")
+                                  .Attr<float>("epsilon")
+                                  .Arg<Integers>().Arg<Integers>()
+                                  .Arg<ffi::Buffer<ffi::U8>>()
+                                  .Arg<Floats>()
+                                  .RemainingArgs()
+                                  .RemainingRets());
 #pragma GCC visibility pop

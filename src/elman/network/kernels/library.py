@@ -27,6 +27,7 @@ TARGETS = (
     "elman_input_gradient",
     "elman_head_forward",
     "elman_head_backward",
+    "elman_classic",
 )
 
 

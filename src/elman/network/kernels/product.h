@@ -89,15 +89,9 @@ ELMAN_INLINE void pack(float* to, const float* matrix, int64_t stride, int64_t d
 
 // Panel `panel` of the transpose of matrix[columns, depth], rows `stride` apart.
 inline void pack_transposed(float* to, const float* matrix, int64_t stride, int64_t depth, Panels panels, int64_t panel) {
-  const int64_t width = panels.vectors(panel) * kLanes, first = panel * kPanel;
-  for (int64_t from = 0; from < depth; from += 16) {
-    const int64_t until = smaller(depth, from + 16);
-    for (int64_t c = 0; c < width; ++c) {
-      const float* row = matrix + (first + c) * stride;
-      const bool real = first + c < panels.columns;
-      for (int64_t k = from; k < until; ++k) to[k * width + c] = real ? row[k] : 0.0f;
-    }
-  }
+  const int64_t first = panel * Panels::kColumns;
+  transpose(to, panels.vectors(panel) * kLanes, matrix + first * stride, stride, smaller(Panels::kColumns, panels.columns - first),
+            depth);
 }
 
 // Rows of A [depth, rows] that one transposed product takes together, and where its result goes.

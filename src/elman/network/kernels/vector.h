@@ -121,6 +121,64 @@ ELMAN_INLINE vec exp_of_negative(vec x) {
   return vanishes ? vec{} : result;
 }
 
+// 1 / sqrt(x) for x > 0, within 2 units in the last place.
+ELMAN_INLINE vec reciprocal_root(vec x) {
+#if defined(__AVX512F__)
+  // An estimate of 14 bits and one step of Newton's.
+  const vec y = _mm512_maskz_rsqrt14_ps(0xffff, x);
+  return y * (1.5f - 0.5f * x * y * y);
+#else
+  vec root;
+  for (int i = 0; i < kLanes; ++i) root[i] = __builtin_sqrtf(x[i]);
+  return 1.0f / root;
+#endif
+}
+
+// Rows become columns.
+ELMAN_INLINE void transpose_lanes(vec (&block)[kLanes]) {
+#if defined(__AVX512F__)
+  // Exchange halves of pairs of rows at distance 1, 2, 4, 8.
+#pragma GCC unroll 4
+  for (int distance = 1; distance < 16; distance *= 2) {
+    alignas(64) int32_t low[16], high[16];
+#pragma GCC unroll 16
+    for (int lane = 0; lane < 16; ++lane) {
+      low[lane] = lane & distance ? 16 + lane - distance : lane;
+      high[lane] = lane & distance ? 16 + lane : lane + distance;
+    }
+    const __m512i take_low = _mm512_load_si512(low), take_high = _mm512_load_si512(high);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      if (i & distance) continue;
+      const __m512 a = block[i], b = block[i + distance];
+      block[i] = _mm512_permutex2var_ps(a, take_low, b);
+      block[i + distance] = _mm512_permutex2var_ps(a, take_high, b);
+    }
+  }
+#else
+  float square[kLanes][kLanes];
+  for (int i = 0; i < kLanes; ++i)
+    for (int j = 0; j < kLanes; ++j) square[j][i] = block[i][j];
+  std::memcpy(block, square, sizeof square);
+#endif
+}
+
+// to[c * to_stride + r] = from[r * from_stride + c], r < rows, c < columns; where rows end inside a vector, zeros fill it.
+ELMAN_INLINE void transpose(float* to, int64_t to_stride, const float* from, int64_t from_stride, int64_t rows, int64_t columns) {
+  for (int64_t row = 0; row < rows; row += kLanes)
+    for (int64_t column = 0; column < columns; column += kLanes) {
+      const int height = static_cast<int>(rows - row < kLanes ? rows - row : kLanes);
+      const int width = static_cast<int>(columns - column < kLanes ? columns - column : kLanes);
+      vec block[kLanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) block[i] = i < height ? load(from + (row + i) * from_stride + column, width) : vec{};
+      transpose_lanes(block);
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i)
+        if (i < width) store(to + (column + i) * to_stride + row, block[i]);
+    }
+}
+
 template <int N>
 struct number {
   static constexpr int value = N;
