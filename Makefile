@@ -6,7 +6,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constrain
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix docs bench clean
+.PHONY: help demo test check fix docs bench bench-quick clean
 
 help:   ## these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -30,6 +30,9 @@ fix: $(VENV)/.developed  ## mend what can be mended: lint, format, generated doc
 
 bench: $(VENV)/.developed  ## every benchmark, one after the other (about an hour)
 	$(RUN) benchmarks/all.py
+
+bench-quick: $(VENV)/.developed  ## the regression guard: under three minutes, names what got slower
+	$(RUN) benchmarks/quick.py
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Compiles the kernels while elman is being installed, where there is a C++ compiler; without one nothing is said and nothing breaks.
+"""Compiles the kernels while elman is being installed, where there is a C++ compiler; without one nothing breaks.
 
 `CXX` names another compiler; `ELMAN_BUILD=off` compiles nothing, `ELMAN_BUILD=require` fails where nothing could be compiled (for
 wheels). The same code is compiled once for each instruction set, and the library chooses when it is loaded.

@@ -316,14 +316,13 @@ def test_input_dropout_drops_the_same_inputs_at_every_step_and_keeps_the_mean(ra
     assert network.drops
     xs = 1 + np.random.default_rng(0).random((4, sequences, width)).astype(np.float32)
     seen = np.asarray(network(xs, key=jax.random.key(1))[0]) / xs
-    dropped = round(rate * 256) / 256
     kept = seen[0] > 0
     for step in range(4):
-        np.testing.assert_allclose(seen[step], kept / (1 - dropped), rtol=1e-6)
+        np.testing.assert_allclose(seen[step], kept / (1 - rate), rtol=1e-6)
     # 20,000 places: within five standard errors.
     error = 5 * np.sqrt(rate * (1 - rate) / kept.size)
-    assert abs(kept.mean() - (1 - dropped)) < error
-    assert abs(seen[0].mean() - 1) < error / (1 - dropped)
+    assert abs(kept.mean() - (1 - rate)) < error
+    assert abs(seen[0].mean() - 1) < error / (1 - rate)
     if rate == 0.5:
         assert len({row.tobytes() for row in kept}) == sequences, "each sequence has a mask of its own"
     other = np.asarray(network(xs, key=jax.random.key(2))[0])[0] > 0

@@ -26,6 +26,8 @@ def facts() -> dict[str, Any]:
     """The same as plain values."""
     import jax
 
+    from elman.network import kernels
+
     devices = ", ".join(sorted({f"{device.platform} ({device.device_kind})" for device in jax.devices()}))
     versions = {name: metadata.version(name) for name in ("equinox", "optax")}
     made = {key: value for key, value in made_with().items() if key not in ("time", "utc", "made_at")}
@@ -34,7 +36,7 @@ def facts() -> dict[str, Any]:
         **versions,
         "device": devices,
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "recurrence": "XLA scan with a custom derivative (this version has no compiled kernels)",
+        "recurrence": str(kernels.status()),
         "cache_folder": str(default_cache_folder("text")),
         "data_folder": os.environ.get("ELMAN_DATA", "not set (ELMAN_DATA or --data-dir)"),
     }

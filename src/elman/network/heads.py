@@ -5,6 +5,7 @@ quantiles, which never cross).
 """
 
 import abc
+import functools
 import math
 from collections.abc import Sequence
 
@@ -77,7 +78,8 @@ class Categorical(AbstractHead):
         if not targets.size or not all(usable(array.dtype) for array in arrays):
             return _cross_entropy(*arrays, targets)
         rows = hidden.reshape(-1, hidden.shape[-1])
-        return _compiled_loss(rows, *arrays[1:], targets.reshape(-1).astype(jnp.int32)).reshape(targets.shape)
+        losses, _ = _compiled_loss(False, rows, *arrays[1:], targets.reshape(-1).astype(jnp.int32))
+        return losses.reshape(targets.shape)
 
 
 def _cross_entropy(hidden: Array, weight: Array, bias: Array, targets: Array) -> Array:
@@ -86,20 +88,21 @@ def _cross_entropy(hidden: Array, weight: Array, bias: Array, targets: Array) ->
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
-@jax.custom_vjp
-def _compiled_loss(rows: Array, weight: Array, bias: Array, targets: Array) -> Array:
-    """`_cross_entropy` by the kernels: no logits in between, and their gradient from the probabilities."""
-    return calls.head_forward(rows, weight, bias, targets, save=False)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _compiled_loss(save: bool, rows: Array, weight: Array, bias: Array, targets: Array) -> tuple[Array, Array]:
+    """`_cross_entropy` by the kernels, and the probabilities (none unless `save`), which only its derivative may use."""
+    return calls.head_forward(rows, weight, bias, targets, save=save)
 
 
-def _compiled_loss_forward(*arguments: Array) -> tuple[Array, tuple]:
-    losses, probabilities = calls.head_forward(*arguments, save=True)
-    return losses, (*arguments, probabilities)
+def _compiled_loss_forward(save: bool, *arguments: Array) -> tuple[tuple[Array, Array], tuple]:
+    # Through the same function, so that this can be differentiated in its turn.
+    losses, probabilities = _compiled_loss(True, *arguments)
+    return (losses, probabilities if save else probabilities[:, :0]), (*arguments, probabilities)
 
 
-def _compiled_loss_backward(residuals: tuple, d_losses: Array) -> tuple:
+def _compiled_loss_backward(save: bool, residuals: tuple, cotangents: tuple[Array, Array]) -> tuple:
     *arguments, probabilities = residuals
-    d_arrays = _compiled_loss_gradient(*arguments, d_losses, probabilities)
+    d_arrays = _compiled_loss_gradient(*arguments, cotangents[0], probabilities)
     return *d_arrays, np.zeros(arguments[-1].shape, jax.dtypes.float0)
 
 

@@ -98,24 +98,30 @@ def _by_kernel(
         if recurrent_mask is None
         else jnp.broadcast_to(recurrent_mask, (*batch, cell.hidden_size)).reshape(-1, cell.hidden_size),
     )
-    hiddens, last = _compiled(kind, calls.weights_of(cell), flat)
+    hiddens, last, _ = _compiled(kind, False, calls.weights_of(cell), flat)
     return hiddens.reshape(steps, *batch, -1), last.reshape(carry.shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _compiled(kind: int, weights: Weights, sequences: Sequences) -> tuple[Array, Array]:
-    hiddens, _, last = calls.forward(kind, weights, sequences, save=False)
-    return hiddens, last
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _compiled(kind: int, save: bool, weights: Weights, sequences: Sequences) -> tuple[Array, Array, Array]:
+    """Every h, the last carry, and what the reverse loop needs again, which nobody else may use (empty unless `save`)."""
+    hiddens, saved, last = calls.forward(kind, weights, sequences, save=save)
+    return hiddens, last, saved
 
 
-def _compiled_forward(kind: int, weights: Weights, sequences: Sequences) -> tuple[tuple[Array, Array], tuple]:
-    hiddens, saved, last = calls.forward(kind, weights, sequences, save=True)
-    return (hiddens, last), (weights, sequences, hiddens, saved)
+def _compiled_forward(
+    kind: int, save: bool, weights: Weights, sequences: Sequences
+) -> tuple[tuple[Array, Array, Array], tuple]:
+    # Through the same function, so that this can be differentiated in its turn.
+    hiddens, last, saved = _compiled(kind, True, weights, sequences)
+    return (hiddens, last, saved if save else saved[..., :0]), (weights, sequences, hiddens, saved)
 
 
-def _compiled_backward(kind: int, residuals: tuple, cotangents: tuple[Array, Array]) -> tuple[Weights, Sequences]:
+def _compiled_backward(
+    kind: int, save: bool, residuals: tuple, cotangents: tuple[Array, Array, Array]
+) -> tuple[Weights, Sequences]:
     weights, sequences, hiddens, saved = residuals
-    return _compiled_gradient(kind, weights, sequences, cotangents, hiddens, saved)
+    return _compiled_gradient(kind, weights, sequences, cotangents[:2], hiddens, saved)
 
 
 _compiled.defvjp(_compiled_forward, _compiled_backward)

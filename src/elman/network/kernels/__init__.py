@@ -3,7 +3,7 @@
 `library` finds and loads the compiled part, `calls` hands JAX's arrays to it. The arithmetic is in the C++ files beside them.
 """
 
-from elman.network.kernels import calls
+from elman.network.kernels import calls, library
 from elman.network.kernels.library import Status, status, usable
 
-__all__ = ["Status", "calls", "status", "usable"]
+__all__ = ["Status", "calls", "library", "status", "usable"]

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from elman.network.cells import COMBINES, GRU, AbstractCell
+from elman.network.kernels import library
 
 TANH, RELU, GATED, MEMORY = range(4)
 """The kernels' numbers for the cells, in the order of `COMBINES`: Elman with tanh and relu, GRU, LSTM."""
@@ -145,6 +146,8 @@ def _call(
     function takes the arguments and the batch axis of each (None: it has none).
     """
 
+    library.status()  # loads the library, if nobody has
+
     def direct(*arguments: Array) -> tuple[Array, ...]:
         results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
         return tuple(jax.ffi.ffi_call(target, results, vmap_method="sequential")(*arguments, **attributes))
@@ -163,9 +166,12 @@ def _call(
                 array if axis is None else _fold(array if has else _repeat(array, size), axis)
                 for array, has, axis in zip(several, batched, argument_axes, strict=True)
             ]
-            widened = [(*shape[:axis], size * shape[axis], *shape[axis + 1 :]) for shape, axis in zip(shapes, axes)]
+            widened = [
+                (*shape[:axis], size * shape[axis], *shape[axis + 1 :])
+                for shape, axis in zip(shapes, axes, strict=True)
+            ]
             results = _call(target, widened, axes, **attributes)(tuple(folded), argument_axes)
-            return tuple(_unfold(r, size, axis) for r, axis in zip(results, axes)), (True,) * len(shapes)
+            return tuple(_unfold(r, size, axis) for r, axis in zip(results, axes, strict=True)), (True,) * len(shapes)
 
         return called(*arguments)
 

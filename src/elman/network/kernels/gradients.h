@@ -46,7 +46,6 @@ void weight_gradient(const Team& team, const Layer& in, const LayerGradient& out
   // The h that met W_h: the carry before the first step, then every hidden state but the last.
   Rows before{in.hiddens, hidden, hidden, out.d_weight_hidden, gates, in.carry, carry, in.batch, in.mask, in.batch};
   const Rows inputs{in.xs, in.inputs, in.inputs, out.d_weight_inputs, gates, nullptr, 0, 0, nullptr, 1};
-  const Rows ones{nullptr, 0, 1, out.d_bias, gates, nullptr, 0, 0, nullptr, 1};
   Products<3> products;
   // `from`: the first column of d_gates; `to`: the first column of the input weights' gradient.
   auto add = [&](int64_t from, int64_t columns, int64_t to, bool recurrent, bool projected) {
@@ -64,12 +63,8 @@ void weight_gradient(const Team& team, const Layer& in, const LayerGradient& out
     if (projected && !in.xs) {
       p.codes = in.codes;
       p.scattered = out.d_weight_inputs + to, p.scattered_stride = gates, p.symbols = in.inputs;
-      p.scattered_sum = out.d_bias + to;
     }
-    if (!projected || in.xs) {
-      p.rows[p.kinds] = ones;
-      p.rows[p.kinds++].result = projected ? out.d_bias + to : out.d_bias_candidate;
-    }
+    p.column_sums = projected ? out.d_bias + to : out.d_bias_candidate;
     products.add(p);
   };
   if (in.cell == kGru) {

@@ -93,8 +93,8 @@ void head_backward(const Team& team, const Head& in) {
   TransposedProduct product;
   product.b = in.d_logits, product.stride = in.symbols, product.columns = in.symbols, product.depth = in.rows;
   product.rows[0] = {in.hiddens, in.hidden, in.hidden, in.d_weight, in.symbols, nullptr, 0, 0, nullptr, 1};
-  product.rows[1] = {nullptr, 0, 1, in.d_bias, in.symbols, nullptr, 0, 0, nullptr, 1};
-  product.kinds = 2;
+  product.kinds = 1;
+  product.column_sums = in.d_bias;
   product.plan(team.threads);
   const int64_t words = Stage::words(panels.count()) + Stage::words(chunks) + Stage::words(product.tasks());
   float* packed = nullptr;

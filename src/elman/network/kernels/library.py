@@ -58,6 +58,14 @@ def usable(dtype: jax.typing.DTypeLike) -> bool:
     return dtype == jnp.float32 and status().instruction_set is not None
 
 
+def available() -> tuple[str, ...]:
+    """The instruction sets that this processor has and the library was compiled for."""
+    if not LIBRARY.exists():
+        return ()
+    library = ctypes.CDLL(str(LIBRARY))
+    return tuple(name for name in INSTRUCTION_SETS if library.elman_runs_here(name.encode()))
+
+
 @functools.cache
 def _loaded() -> Status:
     """Load the library and tell XLA of it, once.
@@ -78,8 +86,7 @@ def _loaded() -> Status:
     except (OSError, AttributeError) as error:
         return Status(None, 0, f"the compiled kernels cannot be loaded: {error}")
     wanted = os.environ.get("ELMAN_INSTRUCTION_SET")
-    if wanted and not library.elman_runs_here(wanted.encode()):
-        there = [name for name in INSTRUCTION_SETS if library.elman_runs_here(name.encode())]
-        raise ConfigError(f"ELMAN_INSTRUCTION_SET = {wanted!r} is not possible here: one of {', '.join(there)}")
+    if wanted and wanted not in available():
+        raise ConfigError(f"ELMAN_INSTRUCTION_SET = {wanted!r} is not possible here: one of {', '.join(available())}")
     library.elman_instruction_set.restype = ctypes.c_char_p
     return Status(library.elman_instruction_set().decode(), library.elman_threads(), "built for this processor")

@@ -96,7 +96,7 @@ inline void pack_transposed(float* to, const float* matrix, int64_t stride, int6
 
 // Rows of A [depth, rows] that one transposed product takes together, and where its result goes.
 struct Rows {
-  const float* source;  // source[k * stride + i]; null: ones
+  const float* source;  // source[k * stride + i]
   int64_t stride, count;
   float* result;  // result[i * result_stride + column]
   int64_t result_stride;
@@ -113,15 +113,15 @@ struct TransposedProduct {
   static constexpr int kVectors = 3;
   static constexpr int kRows = rows_beside(kVectors);
   using Columns = PanelsOf<kVectors>;
-  static constexpr int64_t kDepth = 256, kTileRows = 192, kTileColumns = 6 * Columns::kColumns;
+  static constexpr int64_t kDepth = 192, kTileRows = 192, kTileColumns = 4 * Columns::kColumns, kAhead = 8;
 
   const float* b;  // b[k * stride + column]
   int64_t stride, columns, depth;
-  Rows rows[3];
+  Rows rows[2];
   int kinds = 0;
+  float* column_sums = nullptr;  // where given: the sum of all rows of B
   const int32_t* codes = nullptr;  // where given: scattered[codes[k]] += row k of B
   float* scattered = nullptr;
-  float* scattered_sum = nullptr;  // and their sum over all symbols
   int64_t scattered_stride = 0, symbols = 0;
   int64_t tile_rows = 0, tile_columns = 0;
 
@@ -157,15 +157,16 @@ struct TransposedProduct {
     float* sums = packed_a + kTileRows * kDepth;
     const int64_t sums_stride = ceil_div(panels.columns, kLanes) * kLanes;
     if (blocks) std::memset(sums, 0, sizeof(float) * blocks * kRows * sums_stride);
-    const bool scatters = codes && first_row == 0;
+    const bool scatters = codes && first_row == 0, summed = column_sums && first_row == 0;
     if (scatters)
       for (int64_t s = 0; s < symbols; ++s)
         std::memset(scattered + s * scattered_stride + first_column, 0, sizeof(float) * panels.columns);
     for (int64_t from = 0; from < depth; from += kDepth) {
       const int64_t count = smaller(kDepth, depth - from);
       if (scatters) scatter(from, count, first_column, panels.columns);
-      if (!blocks) continue;
+      if (!blocks && !summed) continue;
       pack_columns(packed_b, b + from * stride + first_column, count, panels);
+      if (summed) sum_columns(packed_b, first_column, count, panels, from == 0);
       pack_rows(packed_a, first_row, end_row, from, count);
       for (int64_t p = 0; p < panels.count(); ++p)
         with_count<kVectors>(panels.vectors(p), [&](auto vectors) {
@@ -175,7 +176,6 @@ struct TransposedProduct {
                                                 packed_b + Columns::offset(p, count), count);
         });
     }
-    if (scatters) add_scattered(first_column, panels.columns);
     for (int64_t row = first_row; row < end_row; ++row) {
       int64_t at = row;
       const Rows* kind = rows;
@@ -215,6 +215,8 @@ struct TransposedProduct {
     const int64_t whole = panels.columns / panels.kColumns;
     for (int64_t k = 0; k < count; ++k) {
       const float* row = from + k * stride;
+      if (k + kAhead < count)  // rows lie far apart, and no processor guesses where the next one is
+        for (int64_t c = 0; c < panels.columns; c += 16) prefetch(row + kAhead * stride + c);
       for (int64_t p = 0; p < whole; ++p) {
         float* target = to + Columns::offset(p, count) + k * panels.kColumns;
 #pragma GCC unroll 4
@@ -230,7 +232,7 @@ struct TransposedProduct {
       int64_t at = row;
       const Rows* kind = rows;
       while (at >= kind->count) at -= (kind++)->count;
-      const int64_t whole = kind->source ? smaller(kind->count - at, end - row) / kRows : 0;
+      const int64_t whole = smaller(kind->count - at, end - row) / kRows;
       if (whole > 0) {
         pack_blocks(to, *kind, at, whole, from, count);
         to += whole * kRows * count;
@@ -243,7 +245,7 @@ struct TransposedProduct {
         kind = rows;
         while (row < end && at >= kind->count) at -= (kind++)->count;
         for (int64_t k = 0; k < count; ++k) {
-          float value = row >= end ? 0.0f : kind->source ? place(*kind, from + k)[at] : 1.0f;
+          float value = row < end ? place(*kind, from + k)[at] : 0.0f;
           if (row < end && kind->scale) value *= kind->scale[(from + k) % kind->scale_rows * kind->count + at];
           to[k * kRows + r] = value;
         }
@@ -256,6 +258,10 @@ struct TransposedProduct {
     for (int64_t k = 0; k < count; ++k) {
       const float* source = place(kind, from + k) + at;
       const float* scale = kind.scale ? kind.scale + (from + k) % kind.scale_rows * kind.count + at : nullptr;
+      if (k + kAhead < count) {
+        const float* later = place(kind, from + k + kAhead) + at;
+        for (int64_t c = 0; c < blocks * kRows; c += 16) prefetch(later + c);
+      }
       for (int64_t block = 0; block < blocks; ++block) {
         float* target = to + (block * count + k) * kRows;
         const int64_t i = block * kRows;
@@ -272,13 +278,16 @@ struct TransposedProduct {
                                 : rows.source + (k - rows.first_depth) * rows.stride;
   }
 
-  void add_scattered(int64_t first_column, int64_t width) const {
-    for (int64_t c = first_column; c < first_column + width; c += kLanes) {
-      const int count = static_cast<int>(smaller(kLanes, first_column + width - c));
-      vec total{};
-      for (int64_t s = 0; s < symbols; ++s) total += load(scattered + s * scattered_stride + c, count);
-      store(scattered_sum + c, total, count);
-    }
+  void sum_columns(const float* packed, int64_t first_column, int64_t count, Columns panels, bool first) const {
+    for (int64_t p = 0; p < panels.count(); ++p)
+      for (int v = 0, vectors = panels.vectors(p); v < vectors; ++v) {
+        const int64_t column = p * panels.kColumns + v * kLanes;
+        const int width = static_cast<int>(smaller(kLanes, panels.columns - column));
+        float* to = column_sums + first_column + column;
+        vec total = first ? vec{} : load(to, width);
+        for (int64_t k = 0; k < count; ++k) total += load(packed + Columns::offset(p, count) + (k * vectors + v) * kLanes);
+        store(to, total, width);
+      }
   }
 
   void scatter(int64_t from, int64_t count, int64_t first_column, int64_t width) const {
