@@ -3,6 +3,7 @@
 make bench                                        about three quarters of an hour
 python benchmarks/all.py --only text              the text half: about ten minutes (`series`: the forecasting half)
 python benchmarks/all.py --peers PATH             also the forecasting peers, in their own environment: half an hour more
+python benchmarks/all.py --layer-peers PATH       also the layers' peers, in theirs: two hours more
 """
 
 import argparse
@@ -25,9 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("text", "series"))
     parser.add_argument("--peers", help="the environment of `forecasting_peers.py`, which says what is in it")
+    parser.add_argument("--layer-peers", help="the environment of `layers.py`, `slopes.py` and `curves.py`")
     parsed = parser.parse_args()
     for script in (() if parsed.only == "series" else TEXT) + (() if parsed.only == "text" else SERIES):
         run(script)
+    if parsed.layer_peers:
+        run("layers", "--peers", parsed.layer_peers, "--resume")
+        run("layers_plot")
+        run("slopes", "--peers", parsed.layer_peers)
+        run("curves", "--peers", parsed.layer_peers)
     if parsed.peers:
         run("forecasting_peers", "--peers", parsed.peers)
 

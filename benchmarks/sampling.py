@@ -1,15 +1,20 @@
-"""One stream of sampled characters: the classic size against the NumPy sampler, a GRU of 256 units against a PyTorch loop.
+"""One stream of samples: 100 tanh units against the NumPy sampler, a GRU of 256 against loops of PyTorch and ONNX Runtime.
 
-python benchmarks/sampling.py           about one minute; the second half needs torch (`pip install torch`), else it says so
+python benchmarks/sampling.py [--peers PATH]           about one minute
 """
 
+import argparse
+import json
+import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 
 import classic_numpy
 from elman.text.model import TextModel
 from elman.text.sampling import CHUNK
+from layers import peers_python
 from measuring import interleaved, ratios, report, summarize
 
 ROUNDS, LENGTH = 7, 32 * CHUNK
@@ -33,30 +38,34 @@ def numpy_rate(dtype: type) -> float:
     return 2000 / (time.perf_counter() - began)
 
 
-def torch_rates() -> dict:
-    """PyTorch, one character per call: `nn.GRU` on a one-hot vector, and `nn.GRUCell`, then softmax and multinomial."""
-    import torch
+class Peers:
+    """PyTorch and ONNX Runtime, in a process of their own."""
 
-    torch.manual_seed(0)
-    layer, cell, head = torch.nn.GRU(65, 256), torch.nn.GRUCell(65, 256), torch.nn.Linear(256, 65)
+    NAMES = ("PyTorch nn.GRU loop", "PyTorch nn.GRUCell loop", "ONNX Runtime loop")
 
-    def measure(step: object, state: torch.Tensor) -> float:
-        eye, symbol = torch.eye(65), 0
-        with torch.inference_mode():
-            began = time.perf_counter()
-            for _ in range(2000):
-                state = step(eye[symbol][None], state)  # type: ignore[operator]
-                symbol = int(torch.multinomial(torch.softmax(head(state), -1), 1))
-            return 2000 / (time.perf_counter() - began)
+    def __init__(self, folder: Path) -> None:
+        python = peers_python(folder)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "onnx", "onnxruntime"], check=True)
+        worker = Path(__file__).parent / "sampling_worker.py"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process: subprocess.Popen[str] = subprocess.Popen([python, worker], **pipes)  # type: ignore[call-overload]
 
-    return {
-        "PyTorch nn.GRU loop": lambda: measure(lambda x, h: layer(x, h)[1], torch.zeros(1, 256)),
-        "PyTorch nn.GRUCell loop": lambda: measure(cell, torch.zeros(1, 256)),
-    }
+    def rate(self, name: str) -> float:
+        """Characters per second of one of them."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(name + "\n")
+        self.process.stdin.flush()
+        return float(json.loads(self.process.stdout.readline()))
 
 
 def main() -> None:
     """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--peers", type=Path, help="the environment of layers.py; without it PyTorch and ONNX Runtime are left out"
+    )
+    parsed = parser.parse_args()
     classic = TextModel.untrained(ALPHABET, cell="elman", hidden=100)
     gru = TextModel.untrained(ALPHABET, cell="gru", hidden=256)
     candidates = {
@@ -66,11 +75,10 @@ def main() -> None:
         "elman, GRU 256": lambda: elman_rate(gru),
     }
     pairs = [("elman, tanh 100", "NumPy sampler, float64"), ("elman, tanh 100", "NumPy sampler, float32")]
-    try:
-        candidates |= torch_rates()
-        pairs += [("elman, GRU 256", "PyTorch nn.GRU loop"), ("elman, GRU 256", "PyTorch nn.GRUCell loop")]
-    except ImportError:
-        print("torch is not installed: its two rows are left out")
+    if parsed.peers:
+        peers = Peers(parsed.peers)
+        candidates |= {name: lambda name=name: peers.rate(name) for name in Peers.NAMES}
+        pairs += [("elman, GRU 256", name) for name in Peers.NAMES]
     figures = interleaved(candidates, ROUNDS)
     rows = [("one stream", "characters/s (median)", "least", "greatest")]
     rows += [(name, *(f"{row[k]:,.0f}" for k in ("median", "min", "max"))) for name, row in summarize(figures).items()]

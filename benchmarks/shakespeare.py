@@ -2,6 +2,7 @@
 
 python benchmarks/shakespeare.py                      three minutes per seed; default: seed 0
 python benchmarks/shakespeare.py --seeds 3 --minutes 1
+python benchmarks/shakespeare.py --corpus war-and-peace
 python benchmarks/shakespeare.py --flags "--optimizer adamw"      any other flags, for a comparison
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from measuring import DATA, report
 
 
-def train(minutes: float, seed: int, flags: list[str]) -> dict:
+def train(corpus: str, minutes: float, seed: int, flags: list[str]) -> dict:
     """One run through the command line, as a user starts it; its final figures."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -25,7 +26,7 @@ def train(minutes: float, seed: int, flags: list[str]) -> dict:
             "elman",
             "train",
             "text",
-            "shakespeare",
+            corpus,
             "--minutes",
             str(minutes),
             "--seed",
@@ -45,13 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--corpus", default="shakespeare", help="or war-and-peace, python-source")
     parser.add_argument("--flags", default="")
     parsed = parser.parse_args()
-    runs = [train(parsed.minutes, seed, shlex.split(parsed.flags)) for seed in range(parsed.seeds)]
+    runs = [train(parsed.corpus, parsed.minutes, seed, shlex.split(parsed.flags)) for seed in range(parsed.seeds)]
     baselines = runs[0]["baselines"]
     rows = [
         (
-            f"tiny-Shakespeare, last 10 % held out, {parsed.minutes:g} minutes {parsed.flags}",
+            f"{parsed.corpus}, last 10 % held out, {parsed.minutes:g} minutes {parsed.flags}",
             "nats per character",
             "bits",
             "updates",
@@ -66,7 +68,7 @@ def main() -> None:
         for name, key in (("knowing nothing", "uniform"), ("letter frequencies", "unigram"))
     ]
     rows.append((f"{baselines['ngram_order']}-grams (Kneser-Ney)", f"{baselines['ngram']:.4f}", "", ""))
-    name = "shakespeare" + (f"-{parsed.minutes:g}" if parsed.minutes != 3 else "") + ("-flags" if parsed.flags else "")
+    name = parsed.corpus + (f"-{parsed.minutes:g}" if parsed.minutes != 3 else "") + ("-flags" if parsed.flags else "")
     report(name, rows, {"runs": runs, "flags": parsed.flags})
 
 

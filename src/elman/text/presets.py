@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "validation": 0.0,
         "sample_every": 100,
         "sample_length": 200,
-        "block": 100,
+        "block": 500,
     },
 }
 

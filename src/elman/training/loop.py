@@ -5,6 +5,7 @@ checkpoint or a function of the seed and the update's number, so that a run that
 losses and samples, bit for bit, as one that was not.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -185,6 +186,7 @@ class Trainer:
         self.state: State = jax.tree.map(jnp.copy, state)
         in_place = classic_block(network, state.carry, settings) if task.of_symbols else None
         self.block = jax.jit(in_place or self._block, donate_argnums=0)
+        self.rate = jax.jit(functools.partial(learning_rate, settings))
         self.seconds_per_update = 0.0
         self._blocks_run = 0
         self.interrupted = False
@@ -268,7 +270,7 @@ class Trainer:
         position.iteration += count
         position.last_loss = float(losses[-1])
         position.smoothed = _smooth(position.smoothed, losses, self.task.initial_loss)
-        rate = float(learning_rate(self.settings, jnp.asarray(progress[0]))) * position.rate_scale
+        rate = float(self.rate(progress[0])) * position.rate_scale
         speed = count * self.task.symbols_per_update / max(seconds, 1e-9)
         log.write(
             "update",

@@ -1,5 +1,9 @@
 // Whole updates of the classic program (one stream, one tanh layer, softmax, clipped Adagrad), many in one call: weights and sums
 // of squares stay in padded arrays of this call's own, and a weight's gradient goes from the registers into its update.
+//
+// An update has four stages, of tasks that do not wait for each other: the walk forward beside the transposes for the way back; the
+// head, some steps at a time; the walk backward beside the update of the head's weights; the update of the others. How they are cut
+// does not depend on the number of threads.
 #pragma once
 
 #include <math.h>
@@ -40,21 +44,33 @@ class Training {
     std::memcpy(hiddens, in.state, sizeof(float) * hidden);
   }
 
-  void run() {
-    for (int64_t i = 0; i < in.updates; ++i) update(i);
+  void run(const Team& team) {
+    auto work = [&](int worker) {
+      for (int64_t i = 0; i < in.updates; ++i) {
+        // Stages are so short that a helper without a processor costs more than one with it brings: then the caller goes on alone.
+        if (worker > 0 && __atomic_load_n(&alone, __ATOMIC_RELAXED)) return;
+        update(i, worker, team.threads);
+      }
+    };
+    on_team(team, work);
     copy_out(0, symbols, hidden, wide), copy_out(1, hidden, hidden, wide), copy_out(2, 1, hidden, wide);
     copy_out(3, hidden, symbols, outputs), copy_out(4, 1, symbols, outputs);
-    std::memcpy(in.state, hiddens, sizeof(float) * hidden);
+    std::memcpy(in.state, hiddens + (in.updates ? steps * wide : 0), sizeof(float) * hidden);
   }
 
  private:
+  static constexpr int64_t kParts = 4;            // of the steps in the head, of the rows of a matrix that learns
+  static constexpr int64_t kSquares = 2 * kParts + 3;
+  static constexpr int64_t kTasks[4] = {3, kParts, 2 + kParts, 2 + kParts};
+  static constexpr int64_t kWords = 3 + kParts + 2 * (2 + kParts) + 4;
+
   const elman::Classic& in;
   const int64_t hidden, symbols, steps, wide, outputs;
   float *weights[5], *sums_of_squares[5], *turned_hidden, *turned_output;
-  float *hiddens, *d_sums, *logits, *d_hiddens, *d_inputs, *later;
+  float *hiddens, *d_sums, *logits, *d_hiddens, *d_inputs, *later, *squares, *losses;
   uint8_t* touched;
-  float rate = 0;
-  vec square{};
+  int32_t* flags;
+  int32_t alone = 0;
 
   void cut(Cutter& c) {
     const int64_t sizes[5] = {symbols * wide, hidden * wide, wide, hidden * outputs, outputs};
@@ -67,7 +83,10 @@ class Training {
     d_hiddens = c.take<float>(steps * wide);         // from the head
     d_inputs = c.take<float>(symbols * wide);
     later = c.take<float>(wide);
+    squares = c.take<float>(in.updates * kSquares);  // of the gradient, part by part
+    losses = c.take<float>(steps);
     touched = c.take<uint8_t>(symbols);
+    flags = c.take<int32_t>(in.updates * kWords);
   }
 
   void copy_in(int which, int64_t rows, int64_t columns, int64_t stride) {
@@ -86,86 +105,114 @@ class Training {
 
   int64_t code(int64_t i) const { return smaller(larger(in.codes[i], 0), symbols - 1); }
 
-  void update(int64_t i) {
-    const int64_t first = i * (steps + 1);
-    rate = in.rates[i];
-    square = vec{};
-    if (in.fresh[i]) std::memset(hiddens, 0, sizeof(float) * wide);
-    transpose(turned_hidden, wide, weights[1], wide, hidden, wide);
-    transpose(turned_output, wide, weights[3], outputs, hidden, outputs);
-    for (int64_t t = 0; t < steps; ++t) walk(t, weights[0] + code(first + t) * wide);
-    product(logits, outputs, weights[4], hiddens + wide, weights[3], outputs, hidden);
-    float loss = 0;
-    for (int64_t t = 0; t < steps; ++t) loss += softmax(logits + t * outputs, code(first + t + 1));
-    in.losses[i] = in.mean ? loss / steps : loss;
-    product(d_hiddens, wide, nullptr, logits, turned_output, wide, symbols);
-    std::memset(later, 0, sizeof(float) * wide);
-    for (int64_t t = steps - 1; t >= 0; --t) walk_back(t);
-    learn_inputs(first);
-    learn<false>(1, hidden, hiddens, wide, d_sums, wide);
-    learn<false>(3, hidden, hiddens + wide, wide, logits, outputs);
-    learn<true>(2, 1, nullptr, 0, d_sums, wide);
-    learn<true>(4, 1, nullptr, 0, logits, outputs);
-    in.norms[i] = sqrtf(sum(square));
-    std::memcpy(hiddens, hiddens + steps * wide, sizeof(float) * wide);
+  void update(int64_t i, int worker, int workers) {
+    int32_t* memory = flags + i * kWords;
+    auto stage = [&](int64_t number, auto&& task) {
+      const bool late = Stage::at(memory, kTasks[number]).run(kTasks[number], worker, workers, task);
+      if (late && worker == 0) __atomic_store_n(&alone, 1, __ATOMIC_RELAXED);
+      memory += Stage::words(kTasks[number]);
+    };
+    float* square = squares + i * kSquares;
+    stage(0, [&](int64_t task) {
+      if (task == 0) walk(i);
+      if (task == 1) transpose(turned_hidden, wide, weights[1], wide, hidden, wide);
+      if (task == 2) transpose(turned_output, wide, weights[3], outputs, hidden, outputs);
+    });
+    stage(1, [&](int64_t part) { head(i, part * steps / kParts, (part + 1) * steps / kParts); });
+    stage(2, [&](int64_t task) {
+      if (task == 0) return walk_back();
+      if (task > kParts) return learn<true>(i, 4, 0, 1, nullptr, 0, logits, outputs, square + 1);
+      const int64_t part = task - 1;
+      learn<false>(i, 3, part * hidden / kParts, (part + 1) * hidden / kParts, hiddens + wide, wide, logits, outputs,
+                   square + 3 + part);
+    });
+    stage(3, [&](int64_t task) {
+      if (task == 0) return learn_inputs(i, square + 2);
+      if (task > kParts) return learn<true>(i, 2, 0, 1, nullptr, 0, d_sums, wide, square);
+      const int64_t part = task - 1;
+      learn<false>(i, 1, part * hidden / kParts, (part + 1) * hidden / kParts, hiddens, wide, d_sums, wide,
+                   square + 3 + kParts + part);
+    });
+    if (worker > 0) return;
+    float total = 0;
+    for (int64_t part = 0; part < kSquares; ++part) total += square[part];
+    in.norms[i] = sqrtf(total);
   }
 
-  // One row times a matrix: to = start + a B, or + start2, in pieces of up to eight vectors.
+  void walk(int64_t i) {
+    if (i) std::memcpy(hiddens, hiddens + steps * wide, sizeof(float) * wide);
+    if (in.fresh[i]) std::memset(hiddens, 0, sizeof(float) * wide);
+    for (int64_t t = 0; t < steps; ++t) {
+      const float* input = weights[0] + code(i * (steps + 1) + t) * wide;
+      float* after = hiddens + (t + 1) * wide;
+      row_times(hiddens + t * wide, weights[1], t % 2, [&](int64_t unit, vec sum) {
+        store(after + unit, tanh(sum + load(input + unit) + load(weights[2] + unit)));
+      });
+    }
+  }
+
+  void head(int64_t i, int64_t first, int64_t end) {
+    product(logits, outputs, weights[4], hiddens + wide, wide, weights[3], hidden, first, end);
+    for (int64_t t = first; t < end; ++t) losses[t] = softmax(logits + t * outputs, code(i * (steps + 1) + t + 1));
+    product(d_hiddens, wide, nullptr, logits, outputs, turned_output, symbols, first, end);
+  }
+
+  void walk_back() {
+    std::memset(later, 0, sizeof(float) * wide);
+    for (int64_t t = steps - 1; t >= 0; --t) {
+      float* d = d_sums + t * wide;
+      for (int64_t unit = 0; unit < wide; unit += kLanes) {
+        const vec h = load(hiddens + (t + 1) * wide + unit);
+        store(d + unit, (load(d_hiddens + t * wide + unit) + load(later + unit)) * (1.0f - h * h));
+      }
+      if (t) row_times(d, turned_hidden, t % 2, [&](int64_t unit, vec sum) { store(later + unit, sum); });
+    }
+  }
+
+  // One row times a matrix of `hidden` rows. Every other time from the last row to the first: the matrix is somewhat larger than the
+  // first-level cache, which then still holds the rows that the time before ended with, and would hold none of them otherwise.
   template <class F>
-  ELMAN_INLINE void row_times(const float* a, const float* b, F&& finish) {
+  ELMAN_INLINE void row_times(const float* a, const float* b, bool upwards, F&& finish) {
     for (int64_t from = 0; from < wide; from += 8 * kLanes)
       with_count<8>(static_cast<int>(smaller(8, (wide - from) / kLanes)), [&](auto vectors) {
         constexpr int V = decltype(vectors)::value;
-        vec even[1][V] = {}, odd[1][V] = {};
-        const int64_t half = hidden / 2;
-        for (int64_t k = 0; k < half; ++k) {
-          const vec x = all(a[2 * k]), y = all(a[2 * k + 1]);
-          const float* row = b + 2 * k * wide + from;
+        vec even[V] = {}, odd[V] = {};
+        const int64_t step = upwards ? -1 : 1;
+        int64_t k = upwards ? hidden - 1 : 0;
+        for (int64_t half = hidden / 2; half > 0; --half, k += 2 * step) {
+          const vec x = all(a[k]), y = all(a[k + step]);
+          const float *row = b + k * wide + from, *next = row + step * wide;
 #pragma GCC unroll 8
           for (int v = 0; v < V; ++v) {
-            even[0][v] += x * load(row + v * kLanes);
-            odd[0][v] += y * load(row + wide + v * kLanes);
+            even[v] += x * load(row + v * kLanes);
+            odd[v] += y * load(next + v * kLanes);
           }
         }
-        if (hidden % 2) multiply_rows<1, V>(even, a + hidden - 1, 0, 0, b + (hidden - 1) * wide + from, 0, 1);
-        for (int v = 0; v < V; ++v) finish(from + v * kLanes, even[0][v] + odd[0][v]);
+        if (hidden % 2)
+          for (int v = 0; v < V; ++v) even[v] += a[k] * load(b + k * wide + from + v * kLanes);
+        for (int v = 0; v < V; ++v) finish(from + v * kLanes, even[v] + odd[v]);
       });
   }
 
-  void walk(int64_t t, const float* input) {
-    float* after = hiddens + (t + 1) * wide;
-    row_times(hiddens + t * wide, weights[1],
-              [&](int64_t unit, vec sum) { store(after + unit, tanh(sum + load(input + unit) + load(weights[2] + unit))); });
-  }
-
-  void walk_back(int64_t t) {
-    float* d = d_sums + t * wide;
-    for (int64_t unit = 0; unit < wide; unit += kLanes) {
-      const vec h = load(hiddens + (t + 1) * wide + unit);
-      store(d + unit, (load(d_hiddens + t * wide + unit) + load(later + unit)) * (1.0f - h * h));
-    }
-    if (t) row_times(d, turned_hidden, [&](int64_t unit, vec sum) { store(later + unit, sum); });
-  }
-
-  // to[steps, width] = (start +) a[steps, depth] b[depth, width]
-  void product(float* to, int64_t width, const float* start, const float* a, const float* b, int64_t stride, int64_t depth) {
-    const int64_t a_stride = a == logits ? outputs : wide;
-    for_tiles(width, steps, [&](int64_t column, auto vectors, int64_t row, auto rows) {
+  // to[first .. end, width] = (start +) a[.., depth] b[depth, width]
+  void product(float* to, int64_t width, const float* start, const float* a, int64_t a_stride, const float* b, int64_t depth,
+               int64_t first, int64_t end) {
+    for_tiles(width, first, end, [&](int64_t column, auto vectors, int64_t row, auto rows) {
       constexpr int R = decltype(rows)::value, V = decltype(vectors)::value;
       vec sums[R][V];
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < V; ++v) sums[r][v] = start ? load(start + column + v * kLanes) : vec{};
-      multiply_rows<R, V>(sums, a + row * a_stride, a_stride, 1, b + column, stride, depth);
+      multiply_rows<R, V>(sums, a + row * a_stride, a_stride, 1, b + column, width, depth);
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < V; ++v) store(to + (row + r) * width + column + v * kLanes, sums[r][v]);
     });
   }
 
   template <class F>
-  ELMAN_INLINE void for_tiles(int64_t width, int64_t height, F&& tile) {
+  ELMAN_INLINE void for_tiles(int64_t width, int64_t first, int64_t end, F&& tile) {
     in_blocks(0, width / kLanes, kWide, [&](int64_t column, int count) {
       with_count<kWide>(count, [&](auto vectors) {
-        in_blocks(0, height, rows_beside(kWide), [&](int64_t row, int several) {
+        in_blocks(first, end, rows_beside(kWide), [&](int64_t row, int several) {
           with_count<rows_beside(kWide)>(several, [&](auto rows) { tile(column * kLanes, vectors, row, rows); });
         });
       });
@@ -174,11 +221,9 @@ class Training {
 
   // Minus log of the target's share; the row becomes the gradient of the loss.
   float softmax(float* row, int64_t target) {
-    float top = row[0];
-    for (int64_t s = 1; s < symbols; ++s)
-      if (!(row[s] <= top)) top = row[s];
-    const float chosen = row[target];
     for (int64_t s = symbols; s < outputs; ++s) row[s] = -INFINITY;
+    const float top = largest(row, outputs);
+    const float chosen = row[target];
     vec total{};
     for (int64_t s = 0; s < outputs; s += kLanes) {
       const vec weight = exp_of_negative(load(row + s) - top);
@@ -191,19 +236,21 @@ class Training {
     return logf(whole) + top - chosen;
   }
 
-  ELMAN_INLINE void adagrad(float* weight, float* total, vec gradient) {
+  ELMAN_INLINE void adagrad(int64_t i, int which, int64_t at, vec gradient, vec& square) {
     square += gradient * gradient;
     if (in.clip > 0) gradient = least(greatest(gradient, all(-in.clip)), all(in.clip));
-    const vec sum = load(total) + gradient * gradient;
-    store(total, sum);
-    store(weight, load(weight) - rate * gradient * reciprocal_root(sum + in.epsilon));
+    const vec sum = load(sums_of_squares[which] + at) + gradient * gradient;
+    store(sums_of_squares[which] + at, sum);
+    store(weights[which] + at, load(weights[which] + at) - in.rates[i] * gradient * reciprocal_root(sum + in.epsilon));
   }
 
-  // weights[which][height, width] from the gradient a^T b over the steps; kOnes: a is ones.
+  // Rows `first` to `end` of weights[which] from the gradient a^T b over the steps; kOnes: a is ones.
   template <bool kOnes>
-  void learn(int which, int64_t height, const float* a, int64_t a_stride, const float* b, int64_t width) {
+  void learn(int64_t i, int which, int64_t first, int64_t end, const float* a, int64_t a_stride, const float* b, int64_t width,
+             float* squared) {
     static const float one = 1.0f;
-    for_tiles(width, height, [&](int64_t column, auto vectors, int64_t row, auto rows) {
+    vec square{};
+    for_tiles(width, first, end, [&](int64_t column, auto vectors, int64_t row, auto rows) {
       constexpr int R = decltype(rows)::value, V = decltype(vectors)::value;
       vec sums[R][V] = {};
       if (kOnes)
@@ -211,31 +258,33 @@ class Training {
       else
         multiply_rows<R, V>(sums, a + row, 1, a_stride, b + column, width, steps);
       for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) {
-          const int64_t at = (row + r) * width + column + v * kLanes;
-          adagrad(weights[which] + at, sums_of_squares[which] + at, sums[r][v]);
-        }
+        for (int v = 0; v < V; ++v) adagrad(i, which, (row + r) * width + column + v * kLanes, sums[r][v], square);
     });
+    *squared = sum(square);
   }
 
-  // Only rows of W_x that were read have a gradient; a gradient of zero changes neither weight nor sum.
-  void learn_inputs(int64_t first) {
+  // Only rows of W_x that were read have a gradient; a gradient of zero changes neither weight nor sum. Adds the losses up, too.
+  void learn_inputs(int64_t i, float* squared) {
+    float loss = 0;
     for (int64_t t = 0; t < steps; ++t) {
-      const int64_t symbol = code(first + t);
+      const int64_t symbol = code(i * (steps + 1) + t);
       float* row = d_inputs + symbol * wide;
       for (int64_t unit = 0; unit < wide; unit += kLanes)
         store(row + unit, (touched[symbol] ? load(row + unit) : vec{}) + load(d_sums + t * wide + unit));
       touched[symbol] = 1;
+      loss += losses[t];
     }
+    in.losses[i] = in.mean ? loss / steps : loss;
+    vec square{};
     for (int64_t symbol = 0; symbol < symbols; ++symbol) {
       if (!touched[symbol]) continue;
       touched[symbol] = 0;
-      for (int64_t at = symbol * wide; at < (symbol + 1) * wide; at += kLanes)
-        adagrad(weights[0] + at, sums_of_squares[0] + at, load(d_inputs + at));
+      for (int64_t at = symbol * wide; at < (symbol + 1) * wide; at += kLanes) adagrad(i, 0, at, load(d_inputs + at), square);
     }
+    *squared = sum(square);
   }
 };
 
-void classic(const elman::Classic& call) { Training(call).run(); }
+void classic(const Team& team, const elman::Classic& call) { Training(call).run(team); }
 
 }  // namespace

@@ -33,11 +33,7 @@ void head_forward(const Team& team, const Head& in) {
   for (int64_t s = 0; s < width; ++s) bias[s] = s < in.symbols ? in.bias[s] : -INFINITY;  // no symbol: probability 0
 
   auto finish = [&](float* logits, int64_t row) {
-    vec greatest_yet = load(logits);
-    for (int64_t s = kLanes; s < width; s += kLanes) greatest_yet = greatest(greatest_yet, load(logits + s));
-    float top = greatest_yet[0];
-    for (int i = 1; i < kLanes; ++i)
-      if (!(greatest_yet[i] <= top)) top = greatest_yet[i];
+    const float top = largest(logits, width);
     const float chosen = logits[target_of(in, row)];
     vec total{};
     for (int64_t s = 0; s < width; s += kLanes) {

@@ -94,7 +94,7 @@ struct Kernels {
   void (*input_gradient)(const Team&, const Layer&, const LayerGradient&);
   void (*head_forward)(const Team&, const Head&);
   void (*head_backward)(const Team&, const Head&);
-  void (*classic)(const Classic&);
+  void (*classic)(const Team&, const Classic&);
 };
 
 inline int gate_blocks(int cell) { return cell == kGru ? 3 : cell == kLstm ? 4 : 1; }

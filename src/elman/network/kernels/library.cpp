@@ -268,7 +268,7 @@ ffi::Error head_backward_call(ffi::ThreadPool pool, Floats hiddens, Floats weigh
 }
 
 // Arrays that are updated in place come as arguments and as results that share their memory.
-ffi::Error classic_call(int32_t mean, float clip, float epsilon, Integers count, Integers codes, ffi::Buffer<ffi::U8> fresh,
+ffi::Error classic_call(ffi::ThreadPool pool, int32_t mean, float clip, float epsilon, Integers count, Integers codes, ffi::Buffer<ffi::U8> fresh,
                         Floats rates, ffi::RemainingArgs, ffi::RemainingRets results) {
   if (results.size() != 13 || codes.dimensions().size() != 2) return refuse("the classic update takes eleven arrays in place");
   float* arrays[13];
@@ -287,7 +287,8 @@ ffi::Error classic_call(int32_t mean, float clip, float epsilon, Integers count,
   for (int i = 0; i < 5; ++i) call.weights[i] = arrays[i], call.sums[i] = arrays[5 + i];
   call.state = arrays[10], call.losses = arrays[11], call.norms = arrays[12];
   for (int64_t i = call.updates; i < updates; ++i) call.losses[i] = call.norms[i] = 0;
-  kernels().classic(call);
+  Gathering gathering(pool, 4.0 * call.unroll * call.hidden * (call.hidden + call.symbols));
+  kernels().classic(gathering.team, call);
   return ffi::Error::Success();
 }
 
@@ -354,6 +355,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(elman_head_backward, elman::head_backward_call,
                                   .Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(elman_classic, elman::classic_call,
                               ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
                                   .Attr<int32_t>("mean")
                                   .Attr<float>("clip")
                                   .Attr<float>("epsilon")

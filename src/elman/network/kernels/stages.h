@@ -18,6 +18,8 @@ ELMAN_INLINE void pause_briefly() {
 #endif
 }
 
+constexpr int kPatience = 4000;  // turns of waiting before one gives the processor away: some fifty microseconds
+
 struct Stage {
   int32_t* claimed;  // one flag per task
   int32_t* done;     // a count
@@ -25,11 +27,12 @@ struct Stage {
   static int64_t words(int64_t tasks) { return tasks + 1; }
   static Stage at(int32_t* memory, int64_t) { return {memory + 1, memory}; }
 
+  // Returns whether one had to wait long for another: then he has lost his processor to something else.
   template <class F>
-  ELMAN_INLINE void run(int64_t tasks, int worker, int workers, F&& task) const {
+  ELMAN_INLINE bool run(int64_t tasks, int worker, int workers, F&& task) const {
     if (workers == 1) {
       for (int64_t i = 0; i < tasks; ++i) task(i);
-      return;
+      return false;
     }
     const int64_t first = worker * tasks / workers;
     for (int64_t i = 0; i < tasks; ++i) {
@@ -39,12 +42,14 @@ struct Stage {
       task(mine);
       __atomic_fetch_add(done, 1, __ATOMIC_ACQ_REL);
     }
-    for (int spins = 0; __atomic_load_n(done, __ATOMIC_ACQUIRE) < tasks; ++spins) {
-      if (spins < 4000)
+    int spins = 0;
+    for (; __atomic_load_n(done, __ATOMIC_ACQUIRE) < tasks; ++spins) {
+      if (spins < kPatience)
         pause_briefly();
       else
         sched_yield();
     }
+    return spins > kPatience;
   }
 };
 

@@ -76,6 +76,16 @@ ELMAN_INLINE float sum(vec x) {
   return total;
 }
 
+// The largest of `count` numbers, a multiple of the lanes; NaN may be passed over.
+ELMAN_INLINE float largest(const float* p, int64_t count) {
+  vec most = load(p);
+  for (int64_t i = kLanes; i < count; i += kLanes) most = greatest(most, load(p + i));
+  float top = most[0];
+  for (int i = 1; i < kLanes; ++i)
+    if (!(most[i] <= top)) top = most[i];
+  return top;
+}
+
 // tanh as a quotient of polynomials: the coefficients of `elman.network.cells.tanh`, within 6 units in the last place.
 ELMAN_INLINE vec tanh(vec x) {
   const vec limit = all(7.90531110763549805f);
