@@ -18,6 +18,7 @@ import numpy as np
 from elman.config import suggestion
 from elman.errors import ConfigError
 from elman.network import GRU, AbstractCell, Categorical, Elman, Network
+from elman.network.kernels import calls, usable
 
 RECENT = 64
 """Symbols to which the repetition penalty looks back."""
@@ -135,6 +136,17 @@ def sample_chunk(
     carry: [layers, *batch, carry]; symbol: [*batch], the last one, which the network has not read yet; recent: [*batch, 64], or
     None without a repetition penalty; uniforms: [time, *batch]. Returns the symbols [time, *batch], and carry, symbol and recent.
     """
+    if symbol.ndim == 0 and recent is None and _compiled(network, settings):
+        symbols, carry = calls.sample(
+            network.cells,
+            network.head.weight,
+            network.head.bias,
+            carry,
+            symbol,
+            uniforms,
+            sharpness=1 / settings.temperature,
+        )
+        return symbols, carry, symbols[-1], None
     wide, vocab = _widened(network), network.head.bias.shape[0]
 
     def step(state: tuple, uniform: jax.Array) -> tuple[tuple, jax.Array]:
@@ -149,6 +161,14 @@ def sample_chunk(
     carries = tuple(_resized(carry, network, wide))
     (carries, symbol, recent), symbols = jax.lax.scan(step, (carries, symbol, recent), uniforms)
     return symbols, _resized(jnp.stack(carries), wide, network), symbol, recent
+
+
+def _compiled(network: Network, settings: SamplingSettings) -> bool:
+    """Whether one stream can be drawn by the kernel: plain layers, nothing between them, every symbol allowed."""
+    plain = network.normalizations is None and not (network.residual and len(network.cells) > 1)
+    free = settings.temperature > 0 and settings == SamplingSettings(temperature=settings.temperature)
+    known = calls.kind_of(network.cells[0]) is not None and len(network.cells) <= calls.MOST_LAYERS
+    return plain and free and known and all(usable(leaf.dtype) for leaf in jax.tree.leaves(network))
 
 
 def _widened(network: Network) -> Network:

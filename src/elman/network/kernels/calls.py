@@ -18,6 +18,9 @@ from elman.network.kernels import library
 TANH, RELU, GATED, MEMORY = range(4)
 """The kernels' numbers for the cells, in the order of `COMBINES`: Elman with tanh and relu, GRU, LSTM."""
 
+MOST_LAYERS = 16
+"""As many as `sample` takes, `kMostLayers` in `interface.h`."""
+
 # Blocks of `hidden` numbers per step and sequence: kept for the reverse loop, and coming out of it as gradients of the gates.
 SAVED_BLOCKS = {TANH: 0, RELU: 0, GATED: 4, MEMORY: 5}
 GRADIENT_BLOCKS = {TANH: 1, RELU: 1, GATED: 4, MEMORY: 4}
@@ -135,6 +138,30 @@ def classic_updates(
         epsilon=np.float32(epsilon),
     )
     return list(results[:-2]), results[-2], results[-1]
+
+
+def sample(
+    cells: Sequence[AbstractCell],
+    weight: Array,
+    bias: Array,
+    carry: Float[Array, "layers carry"],
+    symbol: Int[Array, ""],
+    uniforms: Float[Array, " time"],
+    *,
+    sharpness: float,
+) -> tuple[Int[Array, " time"], Float[Array, "layers carry"]]:
+    """Symbols drawn one after the other by a stack of cells of one kind under a softmax, and the carry behind the last.
+
+    weight, bias: the head's. sharpness: multiplies the logits. At most `MOST_LAYERS` layers.
+    """
+    kind = kind_of(cells[0])
+    arrays = [array for cell in cells for array in weights_of(cell)]
+    results = [jax.ShapeDtypeStruct(uniforms.shape, jnp.int32), jax.ShapeDtypeStruct(carry.shape, jnp.float32)]
+    call = jax.ffi.ffi_call("elman_sample", results)
+    first = symbol.reshape(1).astype(jnp.int32)
+    return tuple(
+        call(weight, bias, carry, first, uniforms, *arrays, cell=np.int32(kind), sharpness=np.float32(sharpness))
+    )
 
 
 def _call(

@@ -85,6 +85,18 @@ struct Classic {
   float* norms;           // [updates]: of the gradient, before it is clipped
 };
 
+// One stream of samples from a stack of layers of one kind under a categorical head.
+constexpr int kMostLayers = 16;
+struct Sampling {
+  int64_t layers, hidden, symbols, steps;
+  Layer layer[kMostLayers];  // of one sequence; the first reads `drawn`, each other the hiddens of the one below
+  const float* weight;       // the head's, [hidden, symbols]
+  const float* bias;
+  const float* uniforms;     // [steps]
+  float sharpness;           // multiplies the logits: 1 / temperature
+  int32_t* drawn;            // [steps + 1], the first is given
+};
+
 struct Kernels {
   const char* name;
   int lanes;
@@ -95,6 +107,7 @@ struct Kernels {
   void (*head_forward)(const Team&, const Head&);
   void (*head_backward)(const Team&, const Head&);
   void (*classic)(const Team&, const Classic&);
+  void (*sample)(const Team&, const Sampling&);
 };
 
 inline int gate_blocks(int cell) { return cell == kGru ? 3 : cell == kLstm ? 4 : 1; }

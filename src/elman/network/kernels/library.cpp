@@ -126,9 +126,10 @@ struct Gathering {
   Helpers helpers;
   Team team;
 
-  Gathering(ffi::ThreadPool& pool, double multiplications) : helpers{&pool, 0}, team{1, &helpers, Helpers::run} {
+  Gathering(ffi::ThreadPool& pool, double multiplications, int most = 1 << 20) : helpers{&pool, 0}, team{1, &helpers, Helpers::run} {
     int threads = most_threads();
     if (pool.num_threads() < threads) threads = static_cast<int>(pool.num_threads());
+    if (most < threads) threads = most;
     if (multiplications < 1e6) threads = 1;
     helpers.helpers = threads < 1 ? 0 : threads - 1;
     team.threads = helpers.helpers + 1;
@@ -292,6 +293,47 @@ ffi::Error classic_call(ffi::ThreadPool pool, int32_t mean, float clip, float ep
   return ffi::Error::Success();
 }
 
+// Arguments behind the named ones: W_x, W_h, b and the candidate's bias of each layer.
+ffi::Error sample_call(ffi::ThreadPool pool, int32_t cell, float sharpness, Floats weight, Floats bias, Floats carry, Integers symbol, Floats uniforms,
+                       ffi::RemainingArgs layers, ffi::ResultBuffer<ffi::S32> symbols, Result last) {
+  Sampling sampling{};
+  sampling.layers = layers.size() / 4, sampling.steps = uniforms.element_count();
+  sampling.hidden = weight.dimensions()[0], sampling.symbols = weight.dimensions()[1];
+  sampling.weight = weight.typed_data(), sampling.bias = bias.typed_data(), sampling.uniforms = uniforms.typed_data();
+  sampling.sharpness = sharpness;
+  if (sampling.layers < 1 || sampling.layers > kMostLayers || sampling.steps < 1) return refuse("no layers or steps, or too many");
+  const int64_t width = carry.element_count() / sampling.layers;
+  // The states of a chunk's steps and its symbols, for this call alone.
+  const std::unique_ptr<float[]> states(new float[sampling.layers * sampling.steps * sampling.hidden]);
+  const std::unique_ptr<int32_t[]> drawn(new int32_t[sampling.steps + 1]);
+  drawn[0] = symbol.typed_data()[0];
+  sampling.drawn = drawn.get();
+  for (int64_t i = 0; i < sampling.layers; ++i) {
+    const float* arrays[4];
+    for (int64_t k = 0; k < 4; ++k) {
+      auto buffer = layers.get<Floats>(4 * i + k);
+      if (!buffer) return refuse("sampling is for float32");
+      arrays[k] = or_null(*buffer);
+      if (k == 0 && i == 0) sampling.layer[0].inputs = buffer->dimensions()[0];
+    }
+    Layer& layer = sampling.layer[i];
+    layer.cell = cell, layer.steps = sampling.steps, layer.batch = 1, layer.hidden = sampling.hidden;
+    layer.weight_inputs = arrays[0], layer.weight_hidden = arrays[1], layer.bias = arrays[2], layer.bias_candidate = arrays[3];
+    layer.carry = carry.typed_data() + i * width, layer.last = last->typed_data() + i * width;
+    layer.hiddens = states.get() + i * sampling.steps * sampling.hidden;
+    if (i == 0)
+      layer.codes = drawn.get();
+    else
+      layer.xs = sampling.layer[i - 1].hiddens, layer.inputs = sampling.hidden;
+  }
+  // One thread for each quarter of a megabyte of weights: below that meeting after every step costs more than it brings.
+  const double weights = 4.0 * gate_blocks(cell) * sampling.hidden * sampling.hidden * sampling.layers;
+  Gathering gathering(pool, 1e9, static_cast<int>(weights / (256 << 10)));
+  kernels().sample(gathering.team, sampling);
+  std::memcpy(symbols->typed_data(), drawn.get() + 1, sizeof(int32_t) * sampling.steps);
+  return ffi::Error::Success();
+}
+
 }  // namespace
 }  // namespace elman
 
@@ -364,4 +406,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(elman_classic, elman::classic_call,
                                   .Arg<Floats>()
                                   .RemainingArgs()
                                   .RemainingRets());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(elman_sample, elman::sample_call,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Attr<int32_t>("cell")
+                                  .Attr<float>("sharpness")
+                                  .Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                                  .Arg<Integers>()
+                                  .Arg<Floats>()
+                                  .RemainingArgs()
+                                  .Ret<ffi::Buffer<ffi::S32>>()
+                                  .Ret<Floats>());
 #pragma GCC visibility pop

@@ -28,6 +28,7 @@ TARGETS = (
     "elman_head_forward",
     "elman_head_backward",
     "elman_classic",
+    "elman_sample",
 )
 
 
@@ -43,7 +44,7 @@ class Status:
         if self.instruction_set is None:
             return f"XLA scan ({self.reason})"
         plural = "s" if self.threads > 1 else ""
-        return f"compiled kernels, {self.instruction_set}, up to {self.threads} thread{plural}"
+        return f"compiled kernels, {self.instruction_set}, up to {self.threads} thread{plural} ({self.reason})"
 
 
 def status() -> Status:
@@ -89,4 +90,5 @@ def _loaded() -> Status:
     if wanted and wanted not in available():
         raise ConfigError(f"ELMAN_INSTRUCTION_SET = {wanted!r} is not possible here: one of {', '.join(available())}")
     library.elman_instruction_set.restype = ctypes.c_char_p
-    return Status(library.elman_instruction_set().decode(), library.elman_threads(), "built for this processor")
+    reason = "asked for by ELMAN_INSTRUCTION_SET" if wanted else "the widest that this processor has"
+    return Status(library.elman_instruction_set().decode(), library.elman_threads(), reason)

@@ -102,6 +102,11 @@ struct Forward {
            });
     };
     on_team(team, work);
+    finish();
+  }
+
+  // The carry behind the last step.
+  void finish() const {
     for (int64_t b = 0; b < batch; ++b) {
       std::memcpy(in.last + b * carry_width, in.hiddens + ((in.steps - 1) * batch + b) * hidden, sizeof(float) * hidden);
       if (C == kLstm) std::memcpy(in.last + b * carry_width + hidden, memories + b * stride, sizeof(float) * hidden);
