@@ -125,7 +125,7 @@ def _compiled_loss_gradient_backward(arguments: tuple, cotangents: tuple) -> tup
     rows, weight, bias, targets, d_losses, probabilities = arguments
 
     def gradient(rows: Array, weight: Array, bias: Array, d_losses: Array) -> tuple:
-        return jax.vjp(lambda *arrays: _cross_entropy(*arrays, targets), rows, weight, bias)[1](d_losses)
+        return jax.vjp(lambda r, w, b: _cross_entropy(r, w, b, targets), rows, weight, bias)[1](d_losses)
 
     d_rows, d_weight, d_bias, d_d_losses = jax.vjp(gradient, rows, weight, bias, d_losses)[1](cotangents)
     return (

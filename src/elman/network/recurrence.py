@@ -140,10 +140,8 @@ def _compiled_gradient(
         carry_h = sequences.carry[:, : hiddens.shape[-1]]
         previous = jnp.concatenate([carry_h[None], hiddens[:-1]])
         d_mask = ((d_gates[..., : weights.hidden.shape[1]] @ weights.hidden.T) * previous).sum(axis=0)
-    if sequences.xs.ndim == 2:
-        d_xs = _no_gradient(sequences.xs)
-    else:
-        d_xs = calls.input_gradient(kind, weights, sequences.xs, d_gates)
+    dense = sequences.xs.ndim == 3
+    d_xs = calls.input_gradient(kind, weights, sequences.xs, d_gates) if dense else _no_gradient(sequences.xs)
     return d_weights, Sequences(d_xs, d_carry, _no_gradient(sequences.lengths), d_mask)
 
 
@@ -196,7 +194,7 @@ def _by_scan(kind: int, weights: Weights, sequences: Sequences) -> tuple[Array, 
     )
 
 
-def _no_gradient(integers: Array) -> np.ndarray:
+def _no_gradient(integers: Array) -> Any:
     return np.zeros(integers.shape, jax.dtypes.float0)
 
 

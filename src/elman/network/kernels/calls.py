@@ -5,7 +5,7 @@ sum over sequences, have it, the calls follow one another.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +36,14 @@ class Weights(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """What a layer runs over: xs as int32 `[time, batch]` or floats `[time, batch, inputs]`; empty lengths or mask: none."""
+    """What a layer runs over: xs as int32 `[time, batch]` or floats `[time, batch, inputs]`; empty lengths or mask: none.
 
-    xs: Array
+    xs and lengths are arrays, or what stands for the gradient of integers.
+    """
+
+    xs: Any
     carry: Float[Array, "batch carry"]
-    lengths: Int[Array, " batch"]
+    lengths: Any
     mask: Float[Array, "batch hidden"]
 
 
@@ -155,18 +158,20 @@ def sample(
     weight, bias: the head's. sharpness: multiplies the logits. At most `MOST_LAYERS` layers.
     """
     kind = kind_of(cells[0])
+    assert kind is not None
     arrays = [array for cell in cells for array in weights_of(cell)]
     results = [jax.ShapeDtypeStruct(uniforms.shape, jnp.int32), jax.ShapeDtypeStruct(carry.shape, jnp.float32)]
     call = jax.ffi.ffi_call("elman_sample", results)
     first = symbol.reshape(1).astype(jnp.int32)
-    return tuple(
-        call(weight, bias, carry, first, uniforms, *arrays, cell=np.int32(kind), sharpness=np.float32(sharpness))
+    symbols, last = call(
+        weight, bias, carry, first, uniforms, *arrays, cell=np.int32(kind), sharpness=np.float32(sharpness)
     )
+    return symbols, last
 
 
 def _call(
     target: str, shapes: Sequence[tuple[int, ...]], axes: tuple[int, ...] | None, **attributes: np.int32
-) -> Callable[[tuple[Array, ...], tuple[int | None, ...]], tuple[Array, ...]]:
+) -> Callable[[tuple[Array, ...], tuple[int | None, ...]], Any]:
     """A call of `target` with results of these shapes, and what becomes of it under `vmap`.
 
     axes: the batch axis of each result; None: a result sums over the batch, so that no axis can be folded into it. The returned
