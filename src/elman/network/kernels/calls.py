@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from elman.network.cells import COMBINES, GRU, AbstractCell
-from elman.network.kernels import library
+from elman.network.kernels.library import status
 
 TANH, RELU, GATED, MEMORY = range(4)
 """The kernels' numbers for the cells, in the order of `COMBINES`: Elman with tanh and relu, GRU, LSTM."""
@@ -178,7 +178,7 @@ def _call(
     function takes the arguments and the batch axis of each (None: it has none).
     """
 
-    library.status()  # loads the library, if nobody has
+    status()  # loads the library, if nobody has
 
     def direct(*arguments: Array) -> tuple[Array, ...]:
         results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
