@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from layers import peers_python
-from measuring import DATA, RESULTS, report
+from layers import INSTALLS
+from measuring import DATA, RESULTS, peers_python, report
 
 TEXT = DATA / "tinyshakespeare.txt"
 WORKER = Path(__file__).parent / "curves_worker.py"
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=3.0)
     parsed = parser.parse_args()
-    python = peers_python(parsed.peers)
+    python = peers_python(parsed.peers, INSTALLS)
     curves = {
         "elman": elman_curve(parsed.minutes, "on"),
         "elman without kernels": elman_curve(parsed.minutes, "off"),

@@ -23,7 +23,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from elman.series.trainer import Prepared
-from measuring import report
+from measuring import peers_python, report
 from series_runs import BOOK, TARGET, Trained, questions, train
 
 PEERS = ("keras-lstm", "keras-lstm-mae", "neuralforecast-gru", "neuralforecast-lstm", "neuralforecast-gru-200")
@@ -39,16 +38,6 @@ LOOKBACK = 120
 WORKER = Path(__file__).parent / "forecasting_peers_worker.py"
 # torch first and by its version: what needs it then takes this build, and not one with gigabytes of CUDA.
 INSTALLS = (("torch==2.13.0",), ("torch==2.13.0", "keras", "jax==0.10.2", "jaxlib==0.10.2", "neuralforecast"))
-
-
-def peers_python(folder: Path) -> Path:
-    """The Python of the peers' environment, which is made where it is missing."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        for packages in INSTALLS:
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-    return python
 
 
 def write_task(ready: Prepared, path: Path) -> tuple[float, float]:
@@ -129,7 +118,7 @@ def main() -> None:
     parser.add_argument("--backend", choices=("jax", "torch"), default="jax", help="what Keras computes with")
     parser.add_argument("--threads", type=int, default=2)
     parsed = parser.parse_args()
-    python = peers_python(parsed.peers)
+    python = peers_python(parsed.peers, INSTALLS)
     rows = [
         ("Jena, 24 h ahead", "minutes", "validation", "test", "its best after", "ours as good after", "forecasts/s")
     ]

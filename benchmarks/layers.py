@@ -39,7 +39,7 @@ from typing import Any
 
 from layers_libraries import LIBRARIES, Case
 from layers_worker import PROBE
-from measuring import RESULTS, report
+from measuring import RESULTS, peers_python, report
 
 OWN = ("elman", "elman-scan")
 JAX_PEERS = ("keras-jax", "flax", "equinox", "scan", "scan-block")
@@ -81,16 +81,6 @@ FEWEST_ROUNDS = 3
 
 
 # The libraries' processes -----------------------------------------------------------------------------------------------------
-
-
-def peers_python(folder: Path) -> Path:
-    """The Python of the peers' environment, which is made where it is missing."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        for packages in INSTALLS:
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-    return python
 
 
 def worker_environment(name: str, threads: int) -> dict[str, str]:
@@ -179,7 +169,7 @@ class Library:
 
 def start_libraries(names: list[str], peers: Path, threads: int, logs: Path) -> dict[str, Library]:
     """The processes, not started yet; the peers' environment is made if any of them needs it."""
-    python = Path(sys.executable) if set(names) <= set(OWN) else peers_python(peers)
+    python = Path(sys.executable) if set(names) <= set(OWN) else peers_python(peers, INSTALLS)
     return {name: Library(name, Path(sys.executable) if name in OWN else python, threads, logs) for name in names}
 
 

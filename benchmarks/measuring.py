@@ -4,8 +4,10 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +45,16 @@ def interleaved(candidates: dict[str, Callable[[], float]], rounds: int) -> dict
         for name, measure in candidates.items():
             figures[name].append(measure())
     return figures
+
+
+def peers_python(folder: Path, installs: Iterable[tuple[str, ...]]) -> Path:
+    """The Python of the peers' environment at `folder`, which is made where it is missing: `installs` one after the other."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        for packages in installs:
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -14,8 +14,8 @@ import numpy as np
 import classic_numpy
 from elman.text.model import TextModel
 from elman.text.sampling import CHUNK
-from layers import peers_python
-from measuring import interleaved, ratios, report, summarize
+from layers import INSTALLS
+from measuring import interleaved, peers_python, ratios, report, summarize
 
 ROUNDS, LENGTH = 7, 32 * CHUNK
 ALPHABET = "".join(chr(33 + code) for code in range(65))
@@ -44,7 +44,7 @@ class Peers:
     NAMES = ("PyTorch nn.GRU loop", "PyTorch nn.GRUCell loop", "ONNX Runtime loop")
 
     def __init__(self, folder: Path) -> None:
-        python = peers_python(folder)
+        python = peers_python(folder, INSTALLS)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "onnx", "onnxruntime"], check=True)
         worker = Path(__file__).parent / "sampling_worker.py"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
