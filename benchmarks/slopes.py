@@ -102,12 +102,15 @@ def temporary_bytes(case: Case) -> int:
 
 
 def expected_bytes(case: Case) -> int:
-    """By the arrays that must live at the same time, for one step of one sequence: h, what is kept, gradients, probabilities."""
+    """By what must live at the same time, for one step of one sequence: h and its gradient, what is kept, the gates' gradients.
+
+    The head's arrays are gone by then, and their memory is used again.
+    """
     *_, network, _ = elman_functions(case)
     kind = kernels.calls.kind_of(network.cells[0])
     assert kind is not None
-    blocks = 1 + kernels.calls.SAVED_BLOCKS[kind] + kernels.calls.GRADIENT_BLOCKS[kind]
-    return 4 * (case.hidden * blocks + 2 * case.outputs)
+    blocks = 2 + kernels.calls.SAVED_BLOCKS[kind] + kernels.calls.GRADIENT_BLOCKS[kind]
+    return 4 * case.hidden * blocks
 
 
 def memory() -> tuple[dict[str, Any], list[tuple[str, ...]]]:
