@@ -77,7 +77,7 @@ void weight_gradient(const Team& team, const Layer& in, const LayerGradient& out
   products.run(team);
 }
 
-// rows [count, depth] (several column ranges of a wider array side by side in depth) times panels, for in-place use.
+// d_xs = the gates' gradients times the transpose of W_x.
 void input_gradient(const Team& team, const Layer& in, const LayerGradient& out) {
   constexpr int kRows = rows_beside(kWide);
   const int64_t hidden = in.hidden, depth = elman::gate_blocks(in.cell) * hidden, rows = in.steps * in.batch;

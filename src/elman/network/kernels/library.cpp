@@ -288,7 +288,8 @@ ffi::Error classic_call(ffi::ThreadPool pool, int32_t mean, float clip, float ep
   for (int i = 0; i < 5; ++i) call.weights[i] = arrays[i], call.sums[i] = arrays[5 + i];
   call.state = arrays[10], call.losses = arrays[11], call.norms = arrays[12];
   for (int64_t i = call.updates; i < updates; ++i) call.losses[i] = call.norms[i] = 0;
-  Gathering gathering(pool, 4.0 * call.unroll * call.hidden * (call.hidden + call.symbols));
+  // Two threads: a walk over the steps beside what does not wait for it. More would only meet after every stage.
+  Gathering gathering(pool, 4.0 * call.unroll * call.hidden * (call.hidden + call.symbols), 2);
   kernels().classic(gathering.team, call);
   return ffi::Error::Success();
 }
