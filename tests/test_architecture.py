@@ -21,6 +21,7 @@ ROOMS = [
     {"training"},
     {"text", "series"},
     {"reports"},
+    {"insight"},
     {"commands"},
     {"cli"},
     {"__main__"},

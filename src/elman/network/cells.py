@@ -46,6 +46,12 @@ class AbstractCell(eqx.Module):
     def bias_hidden(self) -> Inexact[Array, " gates"] | None:
         """What is added to h W_h before `combine`, or None where the cell has no such bias."""
 
+    @abc.abstractmethod
+    def gates(
+        self, projected: Float[Array, "*steps gates"], recurrent: Float[Array, "*steps gates"]
+    ) -> dict[str, Float[Array, "*steps hidden"]]:
+        """What `combine` makes of its two pre-activations on the way, by name: for looking inside, never for computing."""
+
     @property
     def input_size(self) -> int:
         """Width of x."""
@@ -140,6 +146,10 @@ class Elman(AbstractCell):
     def bias_hidden(self) -> None:
         return None
 
+    def gates(self, projected: Array, recurrent: Array) -> dict[str, Array]:
+        """None: the new state is all there is."""
+        return {}
+
     def concatenated(self) -> Inexact[Array, "hidden+inputs hidden"]:
         """W = [W_h; W_x], to be multiplied by [h; x]."""
         return jnp.concatenate([self.weight_hidden, self.weight_inputs])
@@ -205,6 +215,14 @@ class GRU(AbstractCell):
     def bias_hidden(self) -> Inexact[Array, " gates"]:
         return jnp.concatenate([jnp.zeros(2 * self.hidden_size, self.bias.dtype), self.bias_candidate])
 
+    def gates(self, projected: Array, recurrent: Array) -> dict[str, Array]:
+        """r, z and n as `reset`, `update` and `candidate`."""
+        size = self.hidden_size
+        both = sigmoid(projected[..., : 2 * size] + recurrent[..., : 2 * size])
+        reset, update = both[..., :size], both[..., size:]
+        candidate = tanh(projected[..., 2 * size :] + reset * recurrent[..., 2 * size :])
+        return {"reset": reset, "update": update, "candidate": candidate}
+
 
 class LSTM(AbstractCell):
     """Long short-term memory.
@@ -248,6 +266,16 @@ class LSTM(AbstractCell):
     @property
     def bias_hidden(self) -> None:
         return None
+
+    def gates(self, projected: Array, recurrent: Array) -> dict[str, Array]:
+        """i, f, g and o as `input`, `forget`, `candidate` and `output`."""
+        inward, forget, candidate, outward = jnp.split(projected + recurrent, 4, axis=-1)
+        return {
+            "input": sigmoid(inward),
+            "forget": sigmoid(forget),
+            "candidate": tanh(candidate),
+            "output": sigmoid(outward),
+        }
 
 
 CELLS: dict[str, type[Elman] | type[GRU] | type[LSTM]] = {"elman": Elman, "gru": GRU, "lstm": LSTM}

@@ -163,11 +163,16 @@ class Network(eqx.Module):
             below = hidden
             hidden, carry = cell(below, carries[layer])
             after.append(carry)
-            if self.normalizations is not None:
-                hidden = self.normalizations[layer](hidden)
-            if self.residual and layer > 0:
-                hidden = hidden + below
+            hidden = self.layer_output(layer, hidden, below)
         return hidden, tuple(after)
+
+    def layer_output(
+        self, layer: int, hidden: Float[Array, "*steps hidden"], below: Array
+    ) -> Float[Array, "*steps hidden"]:
+        """What `layer` hands upwards, without dropout: its h, normalized and added to `below` where the network does that."""
+        if self.normalizations is not None:
+            hidden = self.normalizations[layer](hidden)
+        return hidden + below if self.residual and layer > 0 else hidden
 
     def last(
         self,
