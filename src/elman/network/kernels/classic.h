@@ -6,8 +6,6 @@
 // does not depend on the number of threads.
 #pragma once
 
-#include <math.h>
-
 #include "product.h"
 
 namespace {
@@ -222,18 +220,11 @@ class Training {
   // Minus log of the target's share; the row becomes the gradient of the loss.
   float softmax(float* row, int64_t target) {
     for (int64_t s = symbols; s < outputs; ++s) row[s] = -INFINITY;
-    const float top = largest(row, outputs);
-    const float chosen = row[target];
-    vec total{};
-    for (int64_t s = 0; s < outputs; s += kLanes) {
-      const vec weight = exp_of_negative(load(row + s) - top);
-      total += weight;
-      store(row + s, weight);
-    }
-    const float whole = sum(total), share = (in.mean ? 1.0f / steps : 1.0f) / whole;
+    float loss;
+    const float share = (in.mean ? 1.0f / steps : 1.0f) / exponentials(row, outputs, target, loss);
     for (int64_t s = 0; s < outputs; s += kLanes) store(row + s, load(row + s) * share);
     row[target] -= in.mean ? 1.0f / steps : 1.0f;
-    return logf(whole) + top - chosen;
+    return loss;
   }
 
   ELMAN_INLINE void adagrad(int64_t i, int which, int64_t at, vec gradient, vec& square) {

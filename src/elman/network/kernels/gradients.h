@@ -98,30 +98,12 @@ void input_gradient(const Team& team, const Layer& in, const LayerGradient& out)
       pack_transposed(packed + Panels::offset(panel, depth), in.weight_inputs, depth, depth, panels, panel);
     });
     Stage::at(flags + Stage::words(panels.count()), chunks).run(chunks, worker, team.threads, [&](int64_t task) {
-      for (int64_t panel = 0; panel < panels.count(); ++panel)
-        with_count<kWide>(panels.vectors(panel), [&](auto vectors) {
-          constexpr int V = decltype(vectors)::value;
-          in_blocks(task * chunk, smaller(rows, (task + 1) * chunk), kRows, [&](int64_t row, int count) {
-            with_count<kRows>(count, [&](auto several) {
-              constexpr int R = decltype(several)::value;
-              const float* a[R];
-              vec sums[R][V] = {};
-              const float* panel_at = packed + Panels::offset(panel, depth);
-              for (int r = 0; r < R; ++r) a[r] = out.d_gates + (row + r) * stride;
-              multiply<R, V>(sums, a, panel_at, first);
-              if (skipped) {
-                for (int r = 0; r < R; ++r) a[r] += first + skipped;
-                multiply<R, V>(sums, a, panel_at + first * V * kLanes, depth - first);
-              }
-              for (int r = 0; r < R; ++r)
-                for (int v = 0; v < V; ++v) {
-                  const int64_t column = panel * kPanel + v * kLanes;
-                  store(out.d_xs + (row + r) * in.inputs + column, sums[r][v],
-                        static_cast<int>(smaller(kLanes, in.inputs - column)));
-                }
-            });
+      rows_times_panels(
+          task * chunk, smaller(rows, (task + 1) * chunk), [&](int64_t row) { return out.d_gates + row * stride; }, packed, panels,
+          depth, first, skipped, [](int64_t) { return vec{}; },
+          [&](int64_t row, int64_t column, vec sum) {
+            store(out.d_xs + row * in.inputs + column, sum, static_cast<int>(smaller(kLanes, in.inputs - column)));
           });
-        });
     });
   };
   on_team(team, work);

@@ -1,8 +1,6 @@
 // The categorical head: product, log-softmax, loss, and their gradients, without an array of logits in between.
 #pragma once
 
-#include <math.h>
-
 #include "gradients.h"
 
 namespace {
@@ -33,16 +31,7 @@ void head_forward(const Team& team, const Head& in) {
   for (int64_t s = 0; s < width; ++s) bias[s] = s < in.symbols ? in.bias[s] : -INFINITY;  // no symbol: probability 0
 
   auto finish = [&](float* logits, int64_t row) {
-    const float top = largest(logits, width);
-    const float chosen = logits[target_of(in, row)];
-    vec total{};
-    for (int64_t s = 0; s < width; s += kLanes) {
-      const vec weight = exp_of_negative(load(logits + s) - top);
-      total += weight;
-      store(logits + s, weight);
-    }
-    const float whole = sum(total);
-    in.losses[row] = logf(whole) + top - chosen;
+    const float whole = exponentials(logits, width, target_of(in, row), in.losses[row]);
     if (!in.probabilities) return;
     const float share = 1.0f / whole;
     for (int64_t s = 0; s < width; s += kLanes)
@@ -57,25 +46,10 @@ void head_forward(const Team& team, const Head& in) {
     auto* logits = static_cast<float*>(elman::scratch(elman::kPrivate, sizeof(float) * chunk * width));
     Stage::at(flags + Stage::words(panels.count()), chunks).run(chunks, worker, team.threads, [&](int64_t task) {
       const int64_t first = task * chunk, end = smaller(in.rows, first + chunk);
-      for (int64_t panel = 0; panel < panels.count(); ++panel)
-        with_count<kWide>(panels.vectors(panel), [&](auto vectors) {
-          constexpr int V = decltype(vectors)::value;
-          in_blocks(first, end, kRows, [&](int64_t row, int count) {
-            with_count<kRows>(count, [&](auto several) {
-              constexpr int R = decltype(several)::value;
-              const float* a[R];
-              vec sums[R][V];
-              for (int r = 0; r < R; ++r) {
-                a[r] = in.hiddens + (row + r) * in.hidden;
-                for (int v = 0; v < V; ++v) sums[r][v] = load(bias + panel * kPanel + v * kLanes);
-              }
-              multiply<R, V>(sums, a, packed + Panels::offset(panel, in.hidden), in.hidden);
-              for (int r = 0; r < R; ++r)
-                for (int v = 0; v < V; ++v)
-                  store(logits + (row - first + r) * width + panel * kPanel + v * kLanes, sums[r][v]);
-            });
-          });
-        });
+      rows_times_panels(
+          first, end, [&](int64_t row) { return in.hiddens + row * in.hidden; }, packed, panels, in.hidden, in.hidden, 0,
+          [&](int64_t column) { return load(bias + column); },
+          [&](int64_t row, int64_t column, vec sum) { store(logits + (row - first) * width + column, sum); });
       for (int64_t row = first; row < end; ++row) finish(logits + (row - first) * width, row);
     });
   };
@@ -119,25 +93,12 @@ void head_backward(const Team& team, const Head& in) {
         for (int64_t s = 0; s < depth; ++s) d[s] = p[s] * scale;
         d[target_of(in, row)] -= scale;
       }
-      for (int64_t panel = 0; panel < panels.count(); ++panel)
-        with_count<kWide>(panels.vectors(panel), [&](auto vectors) {
-          constexpr int V = decltype(vectors)::value;
-          in_blocks(first, end, kRows, [&](int64_t row, int count) {
-            with_count<kRows>(count, [&](auto several) {
-              constexpr int R = decltype(several)::value;
-              const float* a[R];
-              vec sums[R][V] = {};
-              for (int r = 0; r < R; ++r) a[r] = in.d_logits + (row + r) * depth;
-              multiply<R, V>(sums, a, packed + Panels::offset(panel, depth), depth);
-              for (int r = 0; r < R; ++r)
-                for (int v = 0; v < V; ++v) {
-                  const int64_t column = panel * kPanel + v * kLanes;
-                  store(in.d_hiddens + (row + r) * in.hidden + column, sums[r][v],
-                        static_cast<int>(smaller(kLanes, in.hidden - column)));
-                }
-            });
+      rows_times_panels(
+          first, end, [&](int64_t row) { return in.d_logits + row * depth; }, packed, panels, depth, depth, 0,
+          [](int64_t) { return vec{}; },
+          [&](int64_t row, int64_t column, vec sum) {
+            store(in.d_hiddens + row * in.hidden + column, sum, static_cast<int>(smaller(kLanes, in.hidden - column)));
           });
-        });
     });
     next += Stage::words(chunks);
     Stage::at(next, product.tasks()).run(product.tasks(), worker, team.threads, [&](int64_t task) { product.run(task, memory); });

@@ -2,6 +2,8 @@
 // the product of a transposed matrix with another (weight gradients).
 #pragma once
 
+#include <math.h>
+
 #include "stages.h"
 
 namespace {
@@ -92,6 +94,51 @@ inline void pack_transposed(float* to, const float* matrix, int64_t stride, int6
   const int64_t first = panel * Panels::kColumns;
   transpose(to, panels.vectors(panel) * kLanes, matrix + first * stride, stride, smaller(Panels::kColumns, panels.columns - first),
             depth);
+}
+
+// Rows `first` to `end` times all packed panels: `a(row)` is a row's first number, `start(column)` what a vector of sums begins with, and
+// `finish(row, column, sum)` takes it. Of the numbers of a row the first `depth` count, but for `gap` that are left out behind `before`.
+template <class A, class Start, class Finish>
+ELMAN_INLINE void rows_times_panels(int64_t first, int64_t end, const A& a, const float* packed, const Panels& panels, int64_t depth,
+                                    int64_t before, int64_t gap, const Start& start, const Finish& finish) {
+  constexpr int kRows = rows_beside(kWide);
+  for (int64_t panel = 0; panel < panels.count(); ++panel)
+    with_count<kWide>(panels.vectors(panel), [&](auto vectors) {
+      constexpr int V = decltype(vectors)::value;
+      const float* at = packed + Panels::offset(panel, depth);
+      in_blocks(first, end, kRows, [&](int64_t row, int count) {
+        with_count<kRows>(count, [&](auto several) {
+          constexpr int R = decltype(several)::value;
+          const float* rows[R];
+          vec sums[R][V];
+          for (int r = 0; r < R; ++r) {
+            rows[r] = a(row + r);
+            for (int v = 0; v < V; ++v) sums[r][v] = start(panel * kPanel + v * kLanes);
+          }
+          multiply<R, V>(sums, rows, at, before);
+          if (before < depth) {
+            for (int r = 0; r < R; ++r) rows[r] += before + gap;
+            multiply<R, V>(sums, rows, at + before * V * kLanes, depth - before);
+          }
+          for (int r = 0; r < R; ++r)
+            for (int v = 0; v < V; ++v) finish(row + r, panel * kPanel + v * kLanes, sums[r][v]);
+        });
+      });
+    });
+}
+
+// A row of logits becomes exp(logit - the largest); the sum of these, and in `loss` minus log of the target's share of it.
+ELMAN_INLINE float exponentials(float* row, int64_t width, int64_t target, float& loss) {
+  const float top = largest(row, width), chosen = row[target];
+  vec total{};
+  for (int64_t s = 0; s < width; s += kLanes) {
+    const vec weight = exp_of_negative(load(row + s) - top);
+    total += weight;
+    store(row + s, weight);
+  }
+  const float whole = sum(total);
+  loss = logf(whole) + top - chosen;
+  return whole;
 }
 
 // Rows of A [depth, rows] that one transposed product takes together, and where its result goes.
