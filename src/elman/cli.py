@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import elman
 from elman.commands import EXIT_ERROR, EXIT_INTERRUPTED
+from elman.commands.inspect_flags import add_inspect
 from elman.config import Option, options, suggestion
 from elman.errors import ElmanError
 
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_forecast(commands)
     _add_evaluate(commands)
     _add_backtest(commands)
+    add_inspect(commands, _command)
     _add_report(commands)
     _add_hello(commands)
     _add_info(commands)
