@@ -22,6 +22,7 @@ ROOMS = [
     {"text", "series"},
     {"reports"},
     {"insight"},
+    {"shipping"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,1 @@
+"""Leaving home: what a trained model becomes elsewhere."""
