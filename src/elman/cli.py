@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_demo(commands)
     _add_train(commands)
+    _add_launch(commands)
     _add_sample(commands)
     _add_samples(commands)
     _add_describe(commands)
@@ -179,6 +180,45 @@ def _add_quiet(parser: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
+def _add_processes(parser: Any) -> None:
+    """Where a run's processes meet; the same flags with `elman train` itself and behind the kind."""
+    section = parser.add_argument_group("several processes or hosts (docs/scaling.md)")
+    section.add_argument(
+        "--distributed",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="meet the others as SLURM, Open MPI or Kubernetes says",
+    )
+    section.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        default=argparse.SUPPRESS,
+        help="where process 0 listens: an address that all of them reach",
+    )
+    section.add_argument(
+        "--processes", type=int, metavar="N", default=argparse.SUPPRESS, help="how many processes train together"
+    )
+    section.add_argument(
+        "--process-id",
+        type=int,
+        metavar="I",
+        default=argparse.SUPPRESS,
+        help="which of them this is, from 0; 0 keeps the run",
+    )
+
+
+def _add_launch(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "launch",
+        "train with several processes on this machine",
+        description="Start `elman train …` as several processes on this machine that train together: "
+        "`elman launch --processes 2 train text MYTEXT.txt`.",
+    )
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="how many (default: 2)")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="train …", help="the command that each of them runs")
+
+
 def _add_demo(commands: Any) -> None:
     parser = _command(
         commands, "demo", "a tour of three minutes: hello, a character model, the weather tomorrow, reports"
@@ -208,6 +248,7 @@ def _add_train(commands: Any) -> None:
     )
     train.add_argument("--resume", metavar="RUN", help="go on with this run from its last checkpoint, bit for bit")
     _add_quiet(train)
+    _add_processes(train)
     train.add_argument("--no-samples", action="store_true", help="show no samples while training (they are still kept)")
     _add_json(train)
     kinds = train.add_subparsers(dest="kind", metavar="KIND", title="what to train on")
@@ -236,6 +277,7 @@ def _add_train_text(kinds: Any) -> None:
     text.add_argument("--init", metavar="FILE.npz", help="starting weights: wxh, whh, why, bh, by")
     _add_data_dir(text, "corpora")
     _add_quiet(text)
+    _add_processes(text)
     text.add_argument("--no-samples", action="store_true", help="show no samples while training (they are still kept)")
     _add_json(text)
     _add_groups(text, {"network": "the network", "training": "training", "text": "text"})
@@ -264,6 +306,7 @@ def _add_train_series(kinds: Any) -> None:
     _add_data_dir(series, "tables")
     series.add_argument("--no-baselines", action="store_true", help="fit no simple methods to compare with")
     _add_quiet(series)
+    _add_processes(series)
     _add_json(series)
     _add_groups(series, {"network": "the network", "training": "training", "series": "the table and the forecast"})
 

@@ -25,13 +25,14 @@ def run(parsed: argparse.Namespace) -> int:
                 introduce(reporter, ready, folder)
 
         if parsed.resume is not None:
-            result = resume_series(parsed.resume, reporter=reporter, prepared=prepared)
+            result = resume_series(parsed.resume, reporter=reporter, prepared=prepared, group=parsed.group)
         else:
             result = train_series(
                 parsed.input,
                 run=parsed.run,
                 preset=parsed.preset,
                 data_folder=Path(parsed.data_dir) if parsed.data_dir else None,
+                group=parsed.group,
                 reporter=reporter,
                 prepared=prepared,
                 baselines=not parsed.no_baselines,

@@ -26,7 +26,7 @@ def run(parsed: argparse.Namespace) -> int:
             introduce(reporter, ready, baselines, folder)
 
     if parsed.resume is not None:
-        result = resume_text(parsed.resume, reporter=reporter, prepared=prepared)
+        result = resume_text(parsed.resume, reporter=reporter, prepared=prepared, group=parsed.group)
     else:
         result = train_text(
             *parsed.inputs,
@@ -34,6 +34,7 @@ def run(parsed: argparse.Namespace) -> int:
             preset=parsed.preset,
             init=parsed.init,
             data_folder=Path(parsed.data_dir) if parsed.data_dir else None,
+            group=parsed.group,
             reporter=reporter,
             prepared=prepared,
             **chosen_settings(parsed, "network", "training", "text"),

@@ -118,11 +118,14 @@ class Network(eqx.Module):
         *,
         lengths: Int[Array, "*batch"] | None = None,
         key: PRNGKeyArray | None = None,
+        place: tuple[Array, int] | None = None,
     ) -> tuple[Float[Array, "time *batch hidden"], Float[Array, "layers *batch carry"]]:
         """What the top layer hands to the head at every step, and the carry after the last step of each sequence.
 
         lengths: how many steps of each sequence count; behind them the state is held.
         key: turns dropout on (training); without it the network is deterministic.
+        place: where these sequences are columns of a larger batch, the number of the first and how many there are: what is dropped
+            is then that of the larger batch, whoever computes which part of it.
         """
         batch = self._check(xs, carry, lengths)
         if carry is None:
@@ -131,19 +134,18 @@ class Network(eqx.Module):
         hidden = xs
         if key is not None and self.input_dropout > 0 and not jnp.issubdtype(xs.dtype, jnp.integer):
             key, input_key = jax.random.split(key)
-            mask = _dropout_mask(input_key, self.input_dropout, (*batch, xs.shape[-1]), carry.dtype)
+            mask = _dropout_mask(input_key, self.input_dropout, (*batch, xs.shape[-1]), carry.dtype, 0, place)
             hidden = xs if mask is None else xs * mask
         for layer, cell in enumerate(self.cells):
             key, recurrent_key, dropout_key = (None,) * 3 if key is None else jax.random.split(key, 3)
-            recurrent_mask = _dropout_mask(
-                recurrent_key, self.recurrent_dropout, (*batch, cell.hidden_size), carry.dtype
-            )
+            shape = (*batch, cell.hidden_size)
+            recurrent_mask = _dropout_mask(recurrent_key, self.recurrent_dropout, shape, carry.dtype, 0, place)
             below = hidden
             hidden, last = unroll(cell, below, carry[layer], lengths=lengths, recurrent_mask=recurrent_mask)
             carries.append(last)
             if self.normalizations is not None:
                 hidden = self.normalizations[layer](hidden)
-            mask = _dropout_mask(dropout_key, self.dropout, hidden.shape, hidden.dtype)
+            mask = _dropout_mask(dropout_key, self.dropout, hidden.shape, hidden.dtype, 1, place)
             if mask is not None:
                 hidden = hidden * mask
             if self.residual and layer > 0:
@@ -240,9 +242,16 @@ def with_arrays(tree: PyTree, arrays: Mapping[str, np.ndarray], source: str) -> 
 
 
 def _dropout_mask(
-    key: PRNGKeyArray | None, rate: float, shape: tuple[int, ...], dtype: jax.typing.DTypeLike
+    key: PRNGKeyArray | None,
+    rate: float,
+    shape: tuple[int, ...],
+    dtype: jax.typing.DTypeLike,
+    axis: int = 0,
+    place: tuple[Array, int] | None = None,
 ) -> Float[Array, "*shape"] | None:
     """Zeros with probability `rate` and 1 / (1 - rate) elsewhere; None where nothing is dropped.
+
+    place: the mask is a part of a larger one: where it begins on `axis`, and how long that is there.
 
     A place is decided by a hash of its number and the key: JAX's own generator took longer than the network around it, fifteen
     milliseconds of an update of eight (`docs/log.md`), and a mask needs no more than bits that look random.
@@ -252,6 +261,11 @@ def _dropout_mask(
         return None
     first, second = jax.random.key_data(key)
     places = jax.lax.iota(jnp.uint32, math.prod(shape))
+    if place is not None:
+        begin, whole = place
+        behind = math.prod(shape[axis + 1 :])
+        row = jnp.uint32(shape[axis] * behind)
+        places = places // row * jnp.uint32(whole * behind) + places % row + begin * jnp.uint32(behind)
     bits = _scrambled(_scrambled(places + first) ^ second).reshape(shape)
     return jnp.where(bits >= jnp.uint32(threshold), jnp.asarray(1 / (1 - rate), dtype), jnp.asarray(0, dtype))
 

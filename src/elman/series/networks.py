@@ -51,11 +51,18 @@ class ForecastNetwork(eqx.Module):
         return jnp.stack([member.initial_carry(*batch) for member in self.members])
 
     def hiddens(
-        self, inputs: Float[Array, "time batch inputs"], carry: Array, *, key: PRNGKeyArray | None = None
+        self,
+        inputs: Float[Array, "time batch inputs"],
+        carry: Array,
+        *,
+        key: PRNGKeyArray | None = None,
+        place: tuple[Array, int] | None = None,
     ) -> tuple[list[Float[Array, "time batch hidden"]], Array]:
-        """What each member hands to its head at every step, and the carry after the last one."""
+        """What each member hands to its head at every step, and the carry after the last one. key, place: see `Network`."""
         keys = [None] * len(self.members) if key is None else jax.random.split(key, len(self.members))
-        results = [member(inputs, carry[number], key=keys[number]) for number, member in enumerate(self.members)]
+        results = [
+            member(inputs, carry[number], key=keys[number], place=place) for number, member in enumerate(self.members)
+        ]
         return [hidden for hidden, _ in results], jnp.stack([after for _, after in results])
 
     def outputs(self, hiddens: list[Float[Array, "*steps hidden"]]) -> Float[Array, "*steps targets levels"]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from elman.config import Config
 from elman.network import AbstractHead
-from elman.series.batches import Streams, Windows
+from elman.series.batches import Picks, Streams, Windows
 from elman.series.chunks import forecast_program
 from elman.series.durations import rows_of
 from elman.series.encoding import Encoding, Rows, Steps
@@ -18,6 +18,7 @@ from elman.series.networks import ForecastNetwork
 from elman.series.panel import Panel, Split
 from elman.series.scoring.calibration import Calibration
 from elman.series.scoring.origins import part_origins, stretches
+from elman.training.distribution import Alone
 
 VALIDATION_LIMIT = 100_000
 """Origins of the validation part that are scored while training, in evenly spaced stretches."""
@@ -45,7 +46,9 @@ class SeriesTask:
         encoding: Encoding,
         config: Config,
         sentinels: dict[str, list[float]] | None = None,
+        group: Alone | None = None,
     ) -> None:
+        self.group = group or Alone()
         training, series = config.training, config.series
         assert training.batch is not None
         assert training.unroll is not None
@@ -61,6 +64,7 @@ class SeriesTask:
         self.furthest = max(encoding.ahead)
         self.windows = series.method == "windows"
         self.walk_through: Streams | Windows = self._windows(config) if self.windows else self._streams(config)
+        self.part = self.group.part(self.batch)
         self.symbols_per_update = self.batch * (1 if self.windows else training.unroll)
         origins = part_origins(panel, self.horizon, split.training_ends, split.validation_ends)
         origins = stretches(origins, VALIDATION_LIMIT)
@@ -114,6 +118,7 @@ class SeriesTask:
 
     def take(self, update: int, count: int, size: int) -> Batch:
         picks = self.walk_through.take(count)
+        picks = Picks(*(leaf[..., self.part] for leaf in picks))
         scored_steps = picks.scored.shape[1]
         asked = picks.rows[:, -scored_steps:]
         batch = Batch(
@@ -129,14 +134,14 @@ class SeriesTask:
     ) -> tuple[jax.Array, jax.Array]:
         inputs = self.encoding.inputs(batch.steps)
         carry = jnp.where(batch.fresh[:, None], 0, carry)
-        hiddens, carry = network.hiddens(inputs.astype(carry.dtype), carry, key=key)
+        hiddens, carry = network.hiddens(inputs.astype(carry.dtype), carry, key=key, place=self.group.place(self.batch))
         steps = batch.targets.shape[0]  # all of a stream's, the last of a window
         values = batch.steps.values[-steps:]
         anchor = values[..., self.encoding.target_index]
         targets = batch.targets - anchor[..., None]
         scored = batch.scored[..., None]
         losses = [
-            _loss(member.head, hidden[-steps:], targets, scored, self.config.training.reduction)
+            _loss(member.head, hidden[-steps:], targets, scored, self.config.training.reduction, self.group)
             for member, hidden in zip(network.members, hiddens, strict=True)
         ]
         return sum(losses[1:], losses[0]) / len(losses), carry
@@ -188,12 +193,14 @@ class SeriesTask:
         self.walk_through.move_to(cursor)
 
 
-def _loss(head: AbstractHead, hidden: jax.Array, targets: jax.Array, scored: jax.Array, reduction: str) -> jax.Array:
+def _loss(
+    head: AbstractHead, hidden: jax.Array, targets: jax.Array, scored: jax.Array, reduction: str, group: Alone
+) -> jax.Array:
     """The loss over what is scored and known; a missing target must not reach the arithmetic, for NaN · 0 is NaN."""
     counts = scored & ~jnp.isnan(targets)
     losses = head.loss(hidden, jnp.where(counts, targets, 0).astype(hidden.dtype))
     total = jnp.where(counts, losses, 0).sum()
-    return total if reduction == "sum" else total / jnp.maximum(counts.sum(), 1)
+    return total if reduction == "sum" else total / jnp.maximum(group.total(counts.sum()), 1)
 
 
 def _padded(leaf: np.ndarray, size: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """From a table to a trained forecaster: reads and repairs it, fills in the settings, makes the run folder, starts the loop."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from elman.series.reading.tables import read_table
 from elman.series.results import write_evaluation
 from elman.series.run import CHOSEN_NAME, REFIT_NAME, SeriesRun
 from elman.series.task import SeriesTask
+from elman.training.distribution import Alone, Group
 from elman.training.downloads import chosen_data_folder
 from elman.training.engine import precision, use_compilation_cache
 from elman.training.interrupts import interruptible
@@ -77,13 +79,15 @@ def train_series(
     prepared: Callable[[Prepared, Run], None] | None = None,
     baselines: bool = True,
     score: bool = True,
+    group: Alone | None = None,
     **settings: Any,
 ) -> SeriesRun:
     """Train a forecaster on a table, and return the run.
 
     source: a file, folder, pattern, data frame or database URI (`read_table`), or a table by name: jena, jena-2020, weather.
     run: the run folder; None: a new one in `runs/`. preset: see `PRESETS`; `settings` go over it. prepared: called before the
-    first update. score: evaluate the network at the end, beside fitted `baselines`. settings: any of `docs/settings.md` by name.
+    first update. score: evaluate the network at the end, beside fitted `baselines`. group: the processes that train together, of
+    which this one leads; the others call `follow_series`. settings: any of `docs/settings.md` by name.
 
     Raises: `ConfigError`, `DataError`, `RunError`, `TrainingError`.
     """
@@ -91,6 +95,7 @@ def train_series(
     config = Config().replace(**_over_preset(preset, settings))
     found, name = locate(source, data_folder, reporter)
     ready = prepare(found, config, reporter)
+    (group or Alone()).part(ready.config.training.batch or 1)  # whether it can be shared, before anything is made
     run_path = Path(run) if run is not None else default_run_path(_run_name(name, preset))
     use_compilation_cache()
     corpora_in = chosen_data_folder(data_folder)
@@ -109,7 +114,7 @@ def train_series(
         **ready.config.to_dict("series"),
     }
     folder = Run.create(run_path, description)
-    return _train(ready, folder, reporter, prepared, baselines, resume=False, score=score)
+    return _train(ready, folder, reporter, prepared, baselines, group or Alone(), resume=False, score=score)
 
 
 def resume_series(
@@ -118,6 +123,7 @@ def resume_series(
     source: Any = None,
     reporter: Reporter | None = None,
     prepared: Callable[[Prepared, Run], None] | None = None,
+    group: Alone | None = None,
 ) -> SeriesRun:
     """Go on with a run from its last checkpoint, bit for bit as if it had never stopped; a run that is over is returned as it is.
 
@@ -129,11 +135,35 @@ def resume_series(
     run = Run(path)
     _, facts = read_description(run)
     checkpoint = run.checkpoints.latest()
+    group = group or Alone()
     if checkpoint is not None and checkpoint.state.get("ended") and (run.path / "evaluation.json").exists():
+        group.send_text("")
         return SeriesRun(run.path)
     ready = reopen(run, reporter, source=source)
     use_compilation_cache()
-    return _train(ready, run, reporter, prepared, facts.get("baselines", True), resume=checkpoint is not None)
+    resume = checkpoint is not None
+    return _train(ready, run, reporter, prepared, facts.get("baselines", True), group, resume=resume)
+
+
+def follow_series(group: Group) -> None:
+    """Train along with the process that leads: what to train on what comes from it, the table is found here under the same name.
+
+    Raises: `DataError` where the table here is another one, `TrainingError` where another process is gone.
+    """
+    while text := group.send_text(""):
+        told = json.loads(text)
+        config = Config.from_dict(told["config"])
+        folder = told["data_folder"]
+        found, _ = locate(told["input"], Path(folder) if folder else None, Reporter())
+        ready = prepare(found, config)
+        if ready.digest != told["digest"]:
+            raise DataError(f"the table here is not that of the first process ({told['input']}): bring the same file")
+        use_compilation_cache()
+        ready = _with_validation(ready) if told["refit"] else ready
+        with precision(config.training.dtype):
+            task = SeriesTask(ready.panel, ready.split, ready.encoding, config, ready.sentinels, group)
+            network = new_network(config, ready.encoding)
+            Trainer(task, network, config.training, None, reporter=Reporter(), group=group).follow()
 
 
 def reopen(run: Run, reporter: Reporter | None = None, *, source: Any = None) -> Prepared:
@@ -224,6 +254,7 @@ def _train(
     reporter: Reporter,
     prepared: Callable[[Prepared, Run], None] | None,
     baselines: bool,
+    group: Alone,
     *,
     resume: bool,
     score: bool = True,
@@ -232,9 +263,10 @@ def _train(
         prepared(ready, run)
     result = SeriesRun(run.path)
     if not result.refitted:
-        ending = _run(ready, run, reporter, resume=resume)
+        ending = _run(ready, run, reporter, group, resume=resume)
         if ending != "interrupted" and ready.config.series.refit and run.best_path.exists():
-            ending = _refit(ready, run, reporter)
+            ending = _refit(ready, run, reporter, group)
+        group.send_text("")
         if ending == "interrupted":
             return SeriesRun(run.path, interrupted=True)
     if run.best_path.exists() and score:
@@ -243,33 +275,44 @@ def _train(
     return result
 
 
-def _run(ready: Prepared, run: Run, reporter: Reporter, *, resume: bool) -> str:
+def _run(ready: Prepared, run: Run, reporter: Reporter, group: Alone, *, resume: bool, refit: bool = False) -> str:
     """The training itself; how it ended. What it holds, the rows in the network's numbers above all, is let go of behind it."""
+    about = run.description["run"]
+    if group.count > 1 and not about["input"]:
+        raise DataError("a data frame cannot be shared by several processes: write it to a file and name that")
+    told = {name: about.get(name) for name in ("input", "digest", "data_folder")}
+    group.send_text(json.dumps({**told, "config": ready.config.to_dict("series"), "refit": refit}))
     with precision(ready.config.training.dtype):
         network = new_network(ready.config, ready.encoding)
-        task = SeriesTask(ready.panel, ready.split, ready.encoding, ready.config, ready.sentinels)
-        trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=ready.facts)
+        task = SeriesTask(ready.panel, ready.split, ready.encoding, ready.config, ready.sentinels, group)
+        trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=ready.facts, group=group)
         with interruptible(trainer):
             return trainer.train(resume=resume).ending
 
 
-def _refit(ready: Prepared, run: Run, reporter: Reporter) -> str:
+def _with_validation(ready: Prepared) -> Prepared:
+    """The same table with the validation part in the training part."""
+    return replace(ready, split=Split(ready.split.validation_ends, ready.split.validation_ends))
+
+
+def _refit(ready: Prepared, run: Run, reporter: Reporter, group: Alone) -> str:
     """Train once more on training and validation together, for as many passes as were best, and put the result in the run's place.
 
     What the rows are scaled by and what is added to the quantiles stay as they were chosen; how the training ended is returned.
     """
     chosen = SeriesModel.load(run.best_path)
-    split = Split(ready.split.validation_ends, ready.split.validation_ends)
+    again = _with_validation(ready)
     starts = ready.panel.offsets[:-1]
-    more = (split.training_ends - starts).sum() / max(1, (ready.split.training_ends - starts).sum())
+    more = (again.split.training_ends - starts).sum() / max(1, (ready.split.training_ends - starts).sum())
     steps = max(1, round(chosen.result["iteration"] * float(more)))
     config = ready.config.replace(steps=steps, minutes=None, epochs=None, validate_every=0)
-    again = replace(ready, split=split, config=config)
+    again = replace(again, config=config)
     reporter.message(f"training again, with the validation part: {steps:,} updates")
     path = run.path / REFIT_NAME
     exists = (path / "config.toml").exists()
     folder = Run(path) if exists else Run.create(path, {"run": run.description["run"], **config.to_dict("series")})
-    ending = _run(again, folder, reporter, resume=folder.checkpoints.latest() is not None)
+    resume = folder.checkpoints.latest() is not None
+    ending = _run(again, folder, reporter, group, resume=resume, refit=True)
     if ending != "interrupted":
         # In this order: as long as the run's best weights are not the refitted ones, a resume does this again.
         chosen.save(run.path / CHOSEN_NAME)

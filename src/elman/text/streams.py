@@ -30,6 +30,8 @@ class Streams:
     With `stream_length` it also starts afresh after that many symbols: where it is ("continue") or at a random place ("random"),
     drawn from the seed and the update's number alone. The readers' ages are staggered so that they do not all restart at once.
 
+    part: the readers whose symbols are read here, where other processes read the others'; all of them are walked along everywhere.
+
         >>> streams = Streams(np.arange(10, dtype=np.uint8), batch=1, unroll=3)
         >>> streams.take(0, 3, 3).symbols[:, :, 0].tolist()
         [[0, 1, 2, 3], [3, 4, 5, 6], [0, 1, 2, 3]]
@@ -44,6 +46,7 @@ class Streams:
         stream_length: int = 0,
         restart: str = "continue",
         seed: int = 0,
+        part: slice | None = None,
     ) -> None:
         if len(codes) < unroll + 2:
             raise DataError(
@@ -51,6 +54,7 @@ class Streams:
                 f"give more text or a smaller --unroll"
             )
         self.codes, self.batch, self.unroll = codes, batch, unroll
+        self.part = part or slice(0, batch)
         self.stream_length, self.restart, self.seed = stream_length, restart, seed
         self.positions = np.arange(batch, dtype=np.int64) * (len(codes) // batch)
         self.ages = np.arange(batch, dtype=np.int64) * stream_length // batch
@@ -61,8 +65,8 @@ class Streams:
         fresh = np.zeros((size, self.batch), bool)
         for reader in range(self.batch):
             self._walk(reader, update, count, starts[:, reader], fresh[:, reader])
-        symbols = self.codes[starts[:, None, :] + np.arange(self.unroll + 1)[None, :, None]]
-        return Windows(symbols, fresh)
+        symbols = self.codes[starts[:, None, self.part] + np.arange(self.unroll + 1)[None, :, None]]
+        return Windows(symbols, fresh[:, self.part])
 
     def next_symbol(self, update: int) -> tuple[int, bool]:
         """What the first reader reads in `update`, the next one, and whether it starts afresh there."""

@@ -15,6 +15,7 @@ from elman.text.sampling import SamplingSettings, sample_symbols
 from elman.text.scoring import nats_per_symbol
 from elman.text.streams import Streams, Windows
 from elman.text.vocabulary import Vocabulary
+from elman.training.distribution import Alone
 from elman.training.progress import in_bits
 
 VALIDATION_LIMIT = 2_000_000
@@ -28,7 +29,15 @@ class TextTask:
     noun = "characters"
     of_symbols = True
 
-    def __init__(self, training: np.ndarray, held_out: np.ndarray, vocabulary: Vocabulary, config: Config) -> None:
+    def __init__(
+        self,
+        training: np.ndarray,
+        held_out: np.ndarray,
+        vocabulary: Vocabulary,
+        config: Config,
+        group: Alone | None = None,
+    ) -> None:
+        self.group = group or Alone()
         settings, text = config.training, config.text
         assert settings.batch is not None
         assert settings.unroll is not None
@@ -44,6 +53,7 @@ class TextTask:
             stream_length=text.stream_length,
             restart=text.restart,
             seed=settings.seed,
+            part=self.group.part(settings.batch),
         )
 
     def in_words(self, score: float) -> str:
@@ -62,9 +72,9 @@ class TextTask:
         symbols, fresh = batch
         symbols = symbols.astype(jnp.int32)
         carry = jnp.where(fresh[:, None], 0, carry)
-        hidden, carry = network(symbols[:-1], carry, key=key)
+        hidden, carry = network(symbols[:-1], carry, key=key, place=self.group.place(self.batch))
         losses = network.head.loss(hidden, symbols[1:])
-        return (losses.sum() if self.reduction == "sum" else losses.mean()), carry
+        return (losses.sum() if self.reduction == "sum" else losses.mean() / self.group.count), carry
 
     def validate(self, network: Network) -> dict[str, float]:
         held_out = self.held_out[:VALIDATION_LIMIT]

@@ -29,6 +29,7 @@ from elman.text.reading import spool_standard_input
 from elman.text.run import TextRun
 from elman.text.task import TextTask
 from elman.training.cache import default_cache_folder
+from elman.training.distribution import Alone, Group
 from elman.training.downloads import DATA_FOLDER_VARIABLE
 from elman.training.engine import precision, use_compilation_cache
 from elman.training.interrupts import interruptible
@@ -68,12 +69,14 @@ def train_text(
     data_folder: Path | None = None,
     reporter: Reporter | None = None,
     prepared: Callable[[Prepared, dict[str, Any], Run], None] | None = None,
+    group: Alone | None = None,
     **settings: Any,
 ) -> TextRun:
     """Train a character model on files, folders, globs, `-` or a corpus by name, and return the run.
 
     run: the run folder; None: a new one in `runs/`. preset: see `PRESETS`; `settings` go over it. init: an `.npz` with starting
-    weights in the classic program's names. prepared: called before the first update with the data and the baselines.
+    weights in the classic program's names. prepared: called before the first update with the data and the baselines. group: the
+    processes that train together, of which this one leads; the others call `follow_text`.
     settings: any setting of `docs/settings.md` by name.
 
     Raises: `ConfigError`, `DataError`, `RunError`, `TrainingError`.
@@ -90,6 +93,7 @@ def train_text(
     run_path = Path(run) if run is not None else default_run_path(_run_name(inputs, preset))
     with _with_standard_input(inputs, run_path) as sources:
         ready = prepare(sources, config, data_folder, reporter)
+        (group or Alone()).part(ready.config.training.batch or 1)  # whether it can be shared, before anything is made
         # Also where only the environment named it: the run is to go on from a shell that does not.
         corpora_in = data_folder or os.environ.get(DATA_FOLDER_VARIABLE)
         use_compilation_cache()
@@ -108,7 +112,7 @@ def train_text(
             **ready.config.to_dict("text"),
         }
         folder = Run.create(run_path, description)
-    return _train(ready, network, folder, reporter, prepared, resume=False)
+    return _train(ready, network, folder, reporter, prepared, group or Alone(), resume=False)
 
 
 def resume_text(
@@ -116,6 +120,7 @@ def resume_text(
     *,
     reporter: Reporter | None = None,
     prepared: Callable[[Prepared, dict[str, Any], Run], None] | None = None,
+    group: Alone | None = None,
 ) -> TextRun:
     """Go on with a run from its last checkpoint, bit for bit as if it had never stopped; a run that is over is returned as it is.
 
@@ -125,7 +130,9 @@ def resume_text(
     run = Run(path)
     config, facts = read_description(run)
     checkpoint = run.checkpoints.latest()
+    group = group or Alone()
     if checkpoint is not None and checkpoint.state.get("ended"):
+        group.send_text("")
         return TextRun(run.path)
     data_folder = Path(facts["data_folder"]) if "data_folder" in facts else None
     ready = prepare(facts["inputs"], config, data_folder, reporter)
@@ -136,7 +143,28 @@ def resume_text(
         )
     use_compilation_cache()
     network = _starting_network(ready, facts.get("init") if checkpoint is None else None)
-    return _train(ready, network, run, reporter, prepared, resume=checkpoint is not None)
+    return _train(ready, network, run, reporter, prepared, group, resume=checkpoint is not None)
+
+
+def follow_text(group: Group) -> None:
+    """Train along with the process that leads: what to train on what comes from it, the text is found here under the same names.
+
+    Raises: `DataError` where the text here is another one, `TrainingError` where another process is gone.
+    """
+    text = group.send_text("")
+    if not text:
+        return  # the run was over
+    told = json.loads(text)
+    config = Config.from_dict(told["config"])
+    ready = prepare(told["inputs"], config, Path(told["data_folder"]) if told["data_folder"] else None)
+    if ready.encoded.digest != told["digest"]:
+        raise DataError(
+            f"the text here is not that of the first process ({', '.join(told['inputs'])}): bring the same files"
+        )
+    use_compilation_cache()
+    with precision(config.training.dtype):
+        task = TextTask(ready.training, ready.held_out, ready.encoded.vocabulary, config, group)
+        Trainer(task, _starting_network(ready, None), config.training, None, reporter=Reporter(), group=group).follow()
 
 
 def read_description(run: Run) -> tuple[Config, dict[str, Any]]:
@@ -175,16 +203,20 @@ def _train(
     run: Run,
     reporter: Reporter,
     prepared: Callable[[Prepared, dict[str, Any], Run], None] | None,
+    group: Alone,
     *,
     resume: bool,
 ) -> TextRun:
+    about = run.description["run"]
+    told = {name: about.get(name) for name in ("inputs", "digest", "data_folder")}
+    group.send_text(json.dumps({**told, "config": ready.config.to_dict("text")}))
     figures = cached_baselines(ready, reporter)
     if prepared is not None:
         prepared(ready, figures, run)
     with precision(ready.config.training.dtype):
-        task = TextTask(ready.training, ready.held_out, ready.encoded.vocabulary, ready.config)
+        task = TextTask(ready.training, ready.held_out, ready.encoded.vocabulary, ready.config, group)
         facts = {**ready.facts, "baselines": figures}
-        trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=facts)
+        trainer = Trainer(task, network, ready.config.training, run, reporter=reporter, facts=facts, group=group)
         with interruptible(trainer):
             outcome = trainer.train(resume=resume)
     return TextRun(run.path, interrupted=outcome.ending == "interrupted")

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,10 @@ import numpy as np
 import optax
 
 from elman.config import TrainingSettings
-from elman.errors import BundleError, TrainingError
+from elman.errors import BundleError, ElmanError, TrainingError
 from elman.network.model import to_arrays, with_arrays
 from elman.training.classic import classic_block
+from elman.training.distribution import Act, Alone, Group, Order
 from elman.training.optimizers import build_optimizer, learning_rate
 from elman.training.progress import Reporter, Status
 from elman.training.runs import EventLog, Run
@@ -75,7 +76,10 @@ class Task(Protocol):
         ...
 
     def loss(self, network: Any, batch: Any, carry: jax.Array, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """The loss of one update and the carry behind it; called inside the compiled block."""
+        """The loss of one update and the carry behind it; called inside the compiled block.
+
+        Where several processes train together, this one's share of the loss: the shares of all of them sum to the loss.
+        """
         ...
 
     def validate(self, network: Any) -> dict[str, float]:
@@ -167,13 +171,16 @@ class Trainer:
         task: Task,
         network: Trainable,
         settings: TrainingSettings,
-        run: Run,
+        run: Run | None,
         *,
         reporter: Reporter,
         facts: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        group: Alone | None = None,
     ) -> None:
-        self.task, self.settings, self.run, self.reporter, self.clock = task, settings, run, reporter, clock
+        self.group = group or Alone()
+        self.task, self.settings, self.reporter, self.clock = task, settings, reporter, clock
+        self.run = cast(Run, run)  # a process that follows has none, and nothing that it does asks for it
         self.facts = facts or {}
         self.budget = _budget(settings)
         self.block_size = settings.block or 1
@@ -183,9 +190,11 @@ class Trainer:
         average = network if settings.average else None
         state = State(network, self.optimizer.init(network), average, task.initial_carry(network))
         # Copied, because a block takes the state's buffers over: none may be the caller's, or be in it twice.
-        self.state: State = jax.tree.map(jnp.copy, state)
-        in_place = classic_block(network, state.carry, settings) if task.of_symbols else None
-        self.block = jax.jit(in_place or self._block, donate_argnums=0)
+        self.state: State = self.group.share_out(state)
+        self._carry = jax.ShapeDtypeStruct(state.carry.shape, state.carry.dtype)
+        alone = self.group.count == 1
+        in_place = classic_block(network, state.carry, settings) if task.of_symbols and alone else None
+        self.block = self.group.spread(in_place or self._block)
         self.rate = jax.jit(functools.partial(learning_rate, settings))
         self.seconds_per_update = 0.0
         self._blocks_run = 0
@@ -199,7 +208,7 @@ class Trainer:
     @property
     def network(self) -> Any:
         """The weights that are validated, sampled and saved: the running mean where there is one."""
-        return self.state.network if self.state.average is None else self.state.average
+        return self.group.local(self.state.network if self.state.average is None else self.state.average)
 
     def train(self, *, resume: bool = False) -> Outcome:
         """Train to the end of the budget, from the start or from the last checkpoint.
@@ -212,6 +221,8 @@ class Trainer:
                 log.write("resume", iteration=self.position.iteration, elapsed=round(self.position.elapsed, 3))
             else:
                 log.truncate(0)  # of a run that was killed before its first checkpoint
+                self.group.tell(Order(Act.RESTORE))
+                self._spread_state(self._whole(), self.task.cursor())
                 log.write("start", time=time.time(), parameters=self.network.parameter_count, **self.facts)
                 if self.settings.sample_every:
                     self._sample(log)
@@ -223,11 +234,50 @@ class Trainer:
                     self._save_checkpoint(log)
                 else:
                     self._finish(log, ending)
-            except BaseException:
+            except BaseException as error:
                 self.reporter.pause()
+                if isinstance(error, ElmanError | KeyboardInterrupt):
+                    self.group.tell(Order(Act.STOP))
                 raise
+            self.group.tell(Order(Act.STOP))
             self.reporter.finished(self._status(), ending)
         return Outcome(ending, self.position, self.network)
+
+    def follow(self) -> None:
+        """Do what the leading process says, until it says stop."""
+        assert isinstance(self.group, Group)
+        while (order := self.group.hear()).act != Act.STOP:
+            if order.act == Act.BLOCK:
+                self._compute(order)
+            elif order.act == Act.GATHER:
+                self.group.whole_carry(self.state.carry)
+            else:
+                self._spread_state(self._whole(), self.task.cursor())
+
+    def _compute(self, order: Order) -> tuple[np.ndarray, np.ndarray, bool]:
+        """One block, here and in every other process: losses and gradient norms of its updates, and whether the state is finite."""
+        assert order.numbers is not None
+        batches = self.group.split(self.task.take(order.first, order.updates, self.block_size))
+        numbers = order.numbers[:-1], order.numbers[-1]
+        self.state, losses, norms, sound = self.block(
+            self.state, batches, np.int32(order.updates), np.int32(order.first), numbers
+        )
+        return np.asarray(losses)[: order.updates], np.asarray(norms)[: order.updates], bool(sound)
+
+    def _spread_state(self, state: State, cursor: dict[str, np.ndarray]) -> None:
+        """Take up the leader's state and place in the data; in the leader itself, say them to the others."""
+        state, cursor = self.group.send((state, cursor))
+        self.state = self.group.share_out(state)
+        self.task.move_to(cursor)
+
+    def _whole(self) -> State:
+        """The state of all processes together; its carry is zeros."""
+        return self._with_carry(jnp.zeros(self._carry.shape, self._carry.dtype))
+
+    def _with_carry(self, carry: jax.Array) -> State:
+        """The state with the carry of all processes; the rest is the same everywhere."""
+        network, optimizer, average, _ = self.state
+        return State(*self.group.local([network, optimizer, average]), carry=carry)
 
     def _run(self, log: EventLog) -> str:
         """Blocks until the budget, the patience or the user ends it; the name of the ending."""
@@ -251,13 +301,12 @@ class Trainer:
         """One block: take the batches, update, log; go back to the last checkpoint where the loss is not finite."""
         position, began = self.position, self.clock()
         first, count = position.iteration, self._count()
-        batches = self.task.take(first, count, self.block_size)
         progress = self.budget.ahead(position, self.block_size, self.seconds_per_update)
-        numbers = progress, np.float64(position.rate_scale)
-        self.state, losses, norms, sound = self.block(self.state, batches, np.int32(count), np.int32(first), numbers)
-        losses, norms = np.asarray(losses)[:count], np.asarray(norms)[:count]
+        order = Order(Act.BLOCK, first, count, np.append(progress, position.rate_scale))
+        self.group.tell(order)
+        losses, norms, sound = self._compute(order)
         finite = np.isfinite(losses) & np.isfinite(norms)
-        finite[-1] &= bool(sound)  # the last step's weights: no loss has met them yet
+        finite[-1] &= sound  # the last step's weights: no loss has met them yet
         if not finite.all():
             known = losses[: int(np.argmin(finite)) + 1]
             position.last_loss = next((float(loss) for loss in known[::-1] if np.isfinite(loss)), position.last_loss)
@@ -318,6 +367,7 @@ class Trainer:
             return self.task.loss(network, batch, state.carry, key)
 
         (loss, carry), gradient = jax.value_and_grad(loss_of, has_aux=True)(network)
+        loss, gradient = self.group.total((loss, gradient))
         steps, optimizer = self.optimizer.update(gradient, state.optimizer, network)
         network = jax.tree.map(lambda weight, step: weight + (rate * step).astype(weight.dtype), network, steps)
         average = state.average
@@ -405,7 +455,8 @@ class Trainer:
         self.reporter.validated(self._status(), better)
 
     def _sample(self, log: EventLog) -> None:
-        text = self.task.sample(self.network, self.state.carry, self.position.iteration)
+        carry = self.group.local_carry(self.state.carry)
+        text = self.task.sample(self.network, carry, self.position.iteration)
         if text is not None:
             log.write("sample", iteration=self.position.iteration, text=text, elapsed=round(self.position.elapsed, 3))
             self.reporter.sampled(self._status(), text)
@@ -413,9 +464,11 @@ class Trainer:
     def _save_checkpoint(self, log: EventLog, ended: str | None = None) -> None:
         position = self.position
         log.write("checkpoint", iteration=position.iteration)
-        arrays = {**to_arrays(self.state), **{f"cursor.{name}": value for name, value in self.task.cursor().items()}}
-        state = {"position": vars(position), "events": log.position(), "ended": ended}
-        self.run.checkpoints.save(position.iteration, arrays, state)
+        self.group.tell(Order(Act.GATHER))
+        state = self._with_carry(self.group.whole_carry(self.state.carry))
+        arrays = {**to_arrays(state), **{f"cursor.{name}": value for name, value in self.task.cursor().items()}}
+        facts = {"position": vars(position), "events": log.position(), "ended": ended}
+        self.run.checkpoints.save(position.iteration, arrays, facts)
         self._checkpoint_due = self.clock() + CHECKPOINT_SECONDS
 
     def _restore(self, log: EventLog) -> None:
@@ -427,8 +480,9 @@ class Trainer:
         weights = {n: a for n, a in checkpoint.arrays.items() if not n.startswith("cursor.")}
         try:
             self.position = Position(**checkpoint.state["position"])
-            self.state = with_arrays(self.state, weights, str(checkpoint.path))
-            self.task.move_to(cursor)
+            state = with_arrays(self._whole(), weights, str(checkpoint.path))
+            self.group.tell(Order(Act.RESTORE))
+            self._spread_state(state, cursor)
             log.truncate(int(checkpoint.state["events"]))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{checkpoint.path} is not a state of this run: {error}") from None

@@ -1,0 +1,148 @@
+"""Several processes that train together are one run: the same losses as one process, nothing lost where one of them is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from elman.cli import main
+from elman.series.run import SeriesRun
+from elman.text.run import TextRun
+from texts import words as text_of_words
+
+STEPS = 40
+BUDGET = ["--steps", STEPS, "--checkpoint-every", 1, "--validate-every", 10]
+TEXT = ["--cell", "lstm", "--hidden", "8", "--layers", "2", "--dropout", "0.2", "--recurrent-dropout", "0.1"]
+TEXT += ["--batch", "4", "--unroll", "8", "--dtype", "float64", "--sample-every", "0"]
+
+
+def launch(processes: int, *words: Any, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "elman", "launch", "--processes", str(processes), "train", *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(text_of_words(1500))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(text: Path, environment: dict[str, str]) -> TextRun:
+    """What one process does."""
+    run = text.parent / "alone"
+    finished = launch(1, "text", text, "--run", run, *BUDGET, *TEXT, environment=environment)
+    assert finished.returncode == 0, finished.stderr
+    return TextRun(run)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_losses_are_those_of_one_process(
+    processes: int, alone: TextRun, text: Path, environment: dict[str, str]
+) -> None:
+    run = text.parent / f"by-{processes}"
+    words = ["text", text, "--run", run, *BUDGET, "--json", "--quiet", *TEXT]
+    finished = launch(processes, *words, environment=environment)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["updates"] == STEPS, "one JSON object and nothing else"
+    np.testing.assert_allclose(TextRun(run).losses, alone.losses, rtol=1e-9)
+    np.testing.assert_allclose(TextRun(run).best, alone.best, rtol=1e-9)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_stops_the_others_and_nothing_is_lost(
+    killed: int, alone: TextRun, text: Path, environment: dict[str, str]
+) -> None:
+    """The run goes on with the same number of processes, and then with another, to the losses of an undisturbed one."""
+    run = text.parent / f"killed-{killed}"
+    words = ["--run", run, *BUDGET, *TEXT]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "elman", "launch", "--processes", "2", "train", "text", text, *map(str, words)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    members = wait_for(process, run)
+    (victim,) = [pid for pid, number in members if number == killed]
+    assert process.poll() is None, "it should be in the midst of it"
+    os.kill(victim, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"process {killed} of 2 was ended by signal 9" in said
+    assert killed == 0 or "another process of this run has stopped answering" in said, said
+    assert not [pid for pid, _ in members if Path(f"/proc/{pid}").exists()], "nobody is left behind"
+    before = len(TextRun(run).losses)
+    assert 0 < before < STEPS
+    finished = launch(2 if killed else 1, "--resume", run, "--quiet", environment=environment)
+    assert finished.returncode == 0, finished.stderr
+    np.testing.assert_allclose(TextRun(run).losses, alone.losses, rtol=1e-9)
+
+
+def wait_for(process: subprocess.Popen, run: Path) -> list[tuple[int, int]]:
+    """Wait until the run has a checkpoint behind its first; (process, its number) of its processes."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        if len(list((run / "checkpoints").glob("*.safetensors"))) > 1:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            lines = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in children]
+            return [
+                (int(pid), int(line[line.index("--process-id") + 1])) for pid, line in zip(children, lines, strict=True)
+            ]
+        time.sleep(0.005)
+    raise AssertionError(f"the run has not begun: {process.stderr.read() if process.stderr else ''}")
+
+
+@pytest.mark.parametrize("method", ["streams", "windows"])
+def test_forecasters_train_together(method: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    random = np.random.default_rng(0)
+    hours = np.arange(400)
+    values = np.sin(hours / 4) + 0.1 * random.normal(size=400)
+    values[50:60] = np.nan  # where a part of the batch has fewer targets than another, the mean is still that of all
+    times = pl.datetime_range(pl.datetime(2020, 1, 1), pl.datetime(2021, 1, 1), "1h", eager=True)[:400]
+    table = tmp_path / "table.csv"
+    pl.DataFrame({"time": times, "y": values}).write_csv(table)
+    words = ["series", table, "--target", "y", "--horizon", "3h", "--lookback", "12h", "--method", method]
+    words += ["--hidden", 6, "--batch", 4, "--unroll", 12, "--steps", 12, "--dtype", "float64", "--no-baselines"]
+    runs = [tmp_path / f"by-{processes}" for processes in (1, 2)]
+    for processes, run in enumerate(runs, 1):
+        finished = launch(processes, *words, "--run", run, "--quiet", environment=environment)
+        assert finished.returncode == 0, finished.stderr
+    np.testing.assert_allclose(SeriesRun(runs[1]).losses, SeriesRun(runs[0]).losses, rtol=1e-9)
+    one, two = (SeriesRun(run).evaluation["test"]["mae"] for run in runs)
+    np.testing.assert_allclose(one, two, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--coordinator", "127.0.0.1:1"], "--processes, --process-id is missing"),
+        (["--coordinator", "127.0.0.1:1", "--processes", "2", "--process-id", "2"], "none of 2 processes"),
+    ],
+)
+def test_half_an_address_is_refused(words: list[str], message: str, text: Path, capsys: Any) -> None:
+    assert main(["train", "text", str(text), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(text: Path, environment: dict[str, str]) -> None:
+    finished = launch(
+        2, "text", text, "--run", text.parent / "odd", "--batch", 3, "--steps", 2, environment=environment
+    )
+    assert finished.returncode == 2
+    assert "batch = 3 cannot be shared by 2 processes" in finished.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["sample", "run"]])
+def test_only_training_can_be_launched(words: list[str], capsys: Any) -> None:
+    assert main(["launch", *words]) == 2
+    assert "say what to launch" in capsys.readouterr().err
