@@ -22,7 +22,7 @@ ROOMS = [
     {"text", "series"},
     {"reports"},
     {"insight"},
-    {"shipping"},
+    {"shipping", "studio"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_backtest(commands)
     add_inspect(commands, _command)
     _add_report(commands)
+    _add_studio(commands)
     _add_hello(commands)
     _add_info(commands)
     return parser
@@ -482,6 +483,23 @@ def _add_report(commands: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--output", metavar="FILE.html", help="where to write it (default: RUN/report.html)")
+
+
+def _add_studio(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "studio",
+        "the browser application: runs, training, and a window into the networks",
+        description="Open the studio in the browser: watch runs, train, unroll, write, forecast, look inside. Needs the extra: "
+        "pip install 'elman[studio]'.",
+    )
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of the runs (default: runs)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="H", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    parser.add_argument("--port", type=int, metavar="P", help="port (default: 8080, or the next free one)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    _add_data_dir(parser, "corpora and tables")
 
 
 def _add_hello(commands: Any) -> None:

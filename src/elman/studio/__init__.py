@@ -1,0 +1,1 @@
+"""The window: the browser application that shows what the other rooms compute. It needs the extra `studio`."""
