@@ -162,7 +162,7 @@ def _draw(
         save_colored(colored_unit(view, layer, unit, values), output, beside)
 
 
-_TITLES = ("feature", "best units (correlation on the second half)", "chance", "meaning")
+_TITLES = ("feature", "best units, correlation", "chance", "meaning")
 
 
 def _rows(rankings: Sequence[Ranking]) -> list[tuple[str, str, str, str]]:
@@ -219,7 +219,7 @@ def _show(view: View, rankings: list[Ranking], found: Found | None, place: tuple
     screen = narrow_console()
     print(f"{printable(view.source)}, {len(view.subject.labels):,} steps\n")
     if rankings:
-        _print_table(screen, _TITLES, _rows(rankings))
+        _print_table(screen, _TITLES[:3], [row[:3] for row in _rows(rankings)])
         print("chosen on the first half, scored on the second; chance: the best that nine decoys reach\n")
     gates = [
         (f"{layer + 1}", name, *(f"{100 * getattr(gate, field).mean():.0f} %" for field in ("mean", "shut", "open")))

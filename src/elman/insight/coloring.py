@@ -26,7 +26,7 @@ STEPS = 8
 WARM, COOL = (214, 103, 23), (38, 112, 178)
 """Above and below the middle, as red, green, blue: apart for every common kind of color blindness."""
 
-PICTURE_COLUMNS, PICTURE_LINES = 96, 60
+PICTURE_COLUMNS, PICTURE_LINES = 96, 32
 """Characters in a line of a picture, and lines: more cannot be read on a projector."""
 
 
@@ -80,7 +80,7 @@ def style() -> str:
 
 
 def page(colored: ColoredText, *, beside: str = "") -> str:
-    """One HTML file that needs nothing but itself. beside: HTML of our own making that stands below the text.
+    """One HTML file that needs nothing but itself. beside: HTML of our own making that stands above the text.
 
     Where there are notes, the character that is pointed at, or reached with the arrow keys, is explained.
     """
@@ -99,8 +99,8 @@ def page(colored: ColoredText, *, beside: str = "") -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f'<meta name="referrer" content="no-referrer"><title>{title}</title><style>{css}</style></head>\n'
-        f'<body><main><h1 dir="auto">{title}</h1>{hint}<div class="above">{_legend(colored)}{note}</div>\n'
-        f'<pre id="text" dir="auto"{live}>{spans(colored)}</pre>\n{beside}</main>{scripts}</body></html>\n'
+        f'<body><main><h1 dir="auto">{title}</h1>{beside}{hint}<div class="above">{_legend(colored)}{note}</div>\n'
+        f'<pre id="text" dir="auto"{live}>{spans(colored)}</pre>\n</main>{scripts}</body></html>\n'
     )
 
 
@@ -123,7 +123,7 @@ def terminal(colored: ColoredText) -> Text:
 
 
 def figure(colored: ColoredText) -> Any:
-    """A Matplotlib figure: the text in a grid of equal cells, at most 60 lines of 96 characters; what is left out is said.
+    """A Matplotlib figure: the text in a grid of equal cells, at most 32 lines of 96 characters; what is left out is said.
 
     Every symbol has its cell, so that letters that join (Arabic, Persian) stand apart; the page shows them joined.
     """
