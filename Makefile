@@ -6,7 +6,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constrain
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix docs bench bench-quick clean
+.PHONY: help demo test browser check fix docs bench bench-quick clean
 
 help:   ## these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -14,8 +14,14 @@ help:   ## these lines
 demo: $(VENV)/.installed  ## three minutes: hello, a character model, the weather tomorrow
 	$(VENV)/bin/elman demo
 
-test: check  ## the checks and the whole suite, on all cores
+test: check browser  ## the checks and the whole suite, on all cores
 	$(RUN) -m pytest --numprocesses auto --dist loadfile
+
+browser:  ## Chromium for the tests of pages, where it is missing and may be installed
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  admin=$$(test "$$(id -u)" = 0 || echo sudo -n); \
+	  $$admin sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium' >/dev/null 2>&1; } \
+	  || echo "no Chromium, and none can be installed here: the tests of pages are skipped"
 
 check: $(VENV)/.developed  ## lint, format, types, imports, docs in step
 	$(RUN) -m ruff check $(SOURCES)

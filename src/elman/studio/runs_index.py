@@ -56,6 +56,8 @@ class Curves:
 
     def add(self, event: dict[str, Any]) -> None:
         """One event of kind `update`."""
+        if not isinstance(event["loss"], list):
+            raise TypeError("the losses of an update are a list")
         losses = [_number(loss) for loss in event["loss"]]
         self.starts.append(int(event["iteration"]))
         self.sizes.append(len(losses))

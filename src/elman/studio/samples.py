@@ -4,7 +4,8 @@ from nicegui import ui
 
 from elman.studio.app import Studio
 from elman.studio.runs_index import WatchedRun
-from elman.training.progress import duration, printable
+from elman.studio.texts import in_time
+from elman.training.progress import printable
 
 PLAY_SECONDS = 0.7
 MOST_CHARACTERS = 20_000
@@ -14,7 +15,7 @@ class SampleTimeline:
     """A slider over all samples of a run, with the text of the one it stands at; it follows a run that goes on."""
 
     def __init__(self, studio: Studio, run: WatchedRun) -> None:
-        self.t, self.run = studio.t, run
+        self.t, self.language, self.run = studio.t, studio.language, run
         self.place = max(0, len(run.samples) - 1)
 
     def build(self) -> None:
@@ -29,7 +30,7 @@ class SampleTimeline:
                 min=0, max=last, value=self.place, on_change=lambda event: self._show(int(event.value))
             )
             self.slider.props(f'aria-label="{t("runs.which_sample")}"')
-        with ui.element("div").classes("row"):
+        with ui.element("div").classes("studio-row"):
             self.at = ui.label().style("font-weight: 700; color: var(--mark)")
             self.loss, self.elapsed = ui.label(), ui.label().classes("soft")
         self.text = ui.element("pre").classes("sample").props("dir=auto tabindex=0")
@@ -64,7 +65,7 @@ class SampleTimeline:
         self.at.text = self.t("runs.sample_at", number=sample.iteration)
         found = sample.validation
         self.loss.text = "" if found is None else self.t("runs.sample_loss", loss=float(f"{found:.3f}"))
-        self.elapsed.text = duration(sample.elapsed) if isinstance(sample.elapsed, int | float) else ""
+        self.elapsed.text = in_time(sample.elapsed, self.language) if isinstance(sample.elapsed, int | float) else ""
         self.words.text = printable(sample.text[:MOST_CHARACTERS])
 
     def _play(self) -> None:

@@ -10,8 +10,7 @@ from elman.studio.layout import card, empty_state, error_state, heading, numbers
 from elman.studio.run_charts import block_options, compare_options, loss_options, loss_series, sparkline
 from elman.studio.runs_index import WatchedRun
 from elman.studio.samples import SampleTimeline
-from elman.studio.texts import in_digits
-from elman.training.progress import duration
+from elman.studio.texts import in_digits, in_time
 
 LIVE_SECONDS = 0.5
 """How often a page looks for what is new: a curve lags less than a second behind."""
@@ -140,11 +139,11 @@ class RunPage:
         with card():
             names = [t("runs.state"), t("runs.best"), t("runs.updates"), t("runs.elapsed")]
             self.labels = numbers(dict.fromkeys(names, "–"), main=t("runs.best"))
-            with ui.element("div").classes("row"):
+            with ui.element("div").classes("studio-row"):
                 for name, address in self._links():
                     ui.link(name, f"{address}?run={quote(self.name, safe='')}")
         with card():
-            with ui.element("div").classes("row").style("justify-content: space-between"):
+            with ui.element("div").classes("studio-row").style("justify-content: space-between"):
                 subheading(t("runs.loss"))
                 scales = {"linear": t("runs.linear"), "log": t("runs.log")}
                 switch = ui.toggle(scales, value="linear", on_change=self._rescale).props("no-caps dense unelevated")
@@ -188,7 +187,9 @@ class RunPage:
         language, t = self.studio.language, self.t
         self.labels[t("runs.best")].text = score_of(self.run, language)
         self.labels[t("runs.updates")].text = str(in_digits(self.run.iteration, language))
-        self.labels[t("runs.elapsed")].text = duration(self.run.elapsed) if self.run.elapsed is not None else "–"
+        self.labels[t("runs.elapsed")].text = (
+            in_time(self.run.elapsed, language) if self.run.elapsed is not None else "–"
+        )
         if not self.run.curves.starts and not self.problem.text:
             self.problem.text = t("runs.nothing_logged")
         axis = {"xAxis": {"type": "log" if self.scale == "log" else "value"}}

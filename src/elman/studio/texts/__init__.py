@@ -50,6 +50,23 @@ def translator(language: str) -> Translate:
     return translate
 
 
+def in_time(seconds: float, language: str) -> str:
+    """A stretch of time in words.
+
+    >>> in_time(75, "en"), in_time(3700, "fa")
+    ('1 min 15 s', '۱ ساعت ۱ دقیقه')
+    """
+    translate = translator(language)
+    hours, minutes, rest = int(seconds) // 3600, int(seconds) // 60 % 60, int(seconds) % 60
+    if hours:
+        return translate("common.hours", hours=hours, minutes=minutes)
+    return (
+        translate("common.minutes", minutes=minutes, seconds=rest)
+        if minutes
+        else translate("common.seconds", seconds=rest)
+    )
+
+
 def in_digits(value: Any, language: str) -> Any:
     """A number as the language writes it, whole ones in groups of three; anything else as it is.
 
