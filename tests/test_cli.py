@@ -48,6 +48,7 @@ COMMANDS = [
         "backtest",
     ),
     *("report", "hello", "info"),
+    *(f"inspect {kind}" for kind in ("graph", "memory", "attribution", "units", "surprise", "novelty")),
 ]
 PERSIAN = "سلام دنیا، می‌خواهم این متن بی‌آسیب بماند. گل‌ها در باغ‌اند؛ آب روشن است.\n"
 

@@ -118,7 +118,7 @@ def terminal(colored: ColoredText) -> Text:
     """The text for Rich, with the colors as background."""
     result = Text()
     for symbol, shade in zip(colored.symbols, colored.shades, strict=True):
-        result.append(printable(symbol), style=_terminal_style(int(shade)))
+        result.append(_harmless(symbol), style=_terminal_style(int(shade)))
     return result
 
 

@@ -133,17 +133,14 @@ def rank_units(activity: Activity, features: Iterable[Feature], *, count: int = 
         columns = feature.columns()
         if min(np.ptp(half, axis=0).max() for half in (columns[: steps // 2], columns[steps // 2 :])) == 0:
             continue
-        found, held_out = _scores(*halves, columns)
-        order = np.argsort(-np.abs(found), kind="stable")[:count]
+        found, held_out = _scores(*halves, [columns, *feature.decoys()])
+        order = np.argsort(-np.abs(found[0]), kind="stable")[:count]
         best = tuple(
-            Follower(layer, unit, float(held_out[place]), float(found[place]))
+            Follower(layer, unit, float(held_out[0, place]), float(found[0, place]))
             for place, (layer, unit) in ((int(place), places[place]) for place in order)
         )
-        chances = []
-        for decoy in feature.decoys():
-            by_chance, scored = _scores(*halves, decoy)
-            chances.append(abs(float(scored[np.argmax(np.abs(by_chance))])))
-        rankings.append(Ranking(feature, best, max(chances)))
+        by_chance = np.take_along_axis(held_out[1:], np.abs(found[1:]).argmax(1)[:, None], 1)
+        rankings.append(Ranking(feature, best, float(np.abs(by_chance).max())))
     return sorted(rankings, key=lambda ranking: -abs(ranking.best[0].score))
 
 
@@ -156,21 +153,28 @@ def _standardized(states: np.ndarray) -> np.ndarray:
     return centered / np.where(steady, np.inf, norms)
 
 
-def _scores(first: np.ndarray, second: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The correlation of every unit with the columns: on the first half, and what was fitted there, on the second."""
-    before, after = columns[: len(first)], columns[len(first) :]
-    before, after = (half - half.mean(0) for half in (before, after))
-    before, after = before.astype(first.dtype), after.astype(first.dtype)
-    if columns.shape[1] == 1:
-        products, crossed = before.T @ first, after.T @ second
-        lengths = [max(float(np.linalg.norm(half)), 1e-30) for half in (before, after)]
-        return products[0] / lengths[0], crossed[0] / lengths[1]
-    weights = np.linalg.lstsq(before, first, rcond=None)[0]
-    fits = before @ weights
-    found = np.linalg.norm(fits, axis=0)  # of a least-squares fit to a unit vector, the multiple correlation
-    predictions = after @ weights
-    lengths_after = np.maximum(np.linalg.norm(predictions, axis=0), 1e-30)
-    return found, (predictions * second).sum(0) / lengths_after
+def _scores(first: np.ndarray, second: np.ndarray, candidates: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The correlation of each candidate (its columns) with every unit, `[candidates, units]` twice: on the first half, and that of
+    what was fitted there on the second."""
+    cut = len(first)
+    if candidates[0].shape[1] == 1:
+        lines = np.concatenate(candidates, axis=1)
+        return _unit_columns(lines[:cut], first).T @ first, _unit_columns(lines[cut:], second).T @ second
+    found, held_out = [], []
+    for circle in candidates:
+        before, after = (half - half.mean(0) for half in (circle[:cut], circle[cut:]))
+        weights = np.linalg.lstsq(before.astype(first.dtype), first, rcond=None)[0]
+        # Of a least-squares fit to a vector of length 1 the length is the multiple correlation.
+        found.append(np.linalg.norm(before @ weights, axis=0))
+        held_out.append((_unit_columns(after @ weights, second) * second).sum(0))
+    return np.stack(found), np.stack(held_out)
+
+
+def _unit_columns(columns: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Each column with mean 0 and sum of squares 1; zeros where it never changes."""
+    centered = columns - columns.mean(0)
+    norms = np.linalg.norm(centered, axis=0)
+    return (centered / np.where(norms > 1e-9 * np.abs(columns).max(0), norms, np.inf)).astype(like.dtype)
 
 
 @dataclass(frozen=True)
