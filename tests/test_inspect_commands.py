@@ -181,6 +181,7 @@ def test_pictures_of_a_series(home: Path, tmp_path: Path, view: str) -> None:
         (["units", "text", "--unit", "1:9"], "there is no unit 9 in layer 1: it has 8"),
         (["units", "text", "--unit", "three"], "--unit three is no unit"),
         (["units", "text", "--feature", "quote"], "there is no feature 'quote'"),
+        (["units", "text", "--text", "a b c. " * 9, "--feature", "quotes"], "'quotes' never changes in one half"),
         (["units", "text", "--example", "zzz"], "'zzz' does not stand in the text"),
         (["units", "text", "--data", "x.csv"], "--data is for forecasters"),
         (["units", "series", "--text", "x"], "--text is for models of text"),

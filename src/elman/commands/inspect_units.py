@@ -19,7 +19,7 @@ from elman.commands.output import console, narrow_console, print_json, reporting
 from elman.commands.series_input import read_question
 from elman.commands.series_output import PICTURES, check_output, save_picture
 from elman.config import suggestion
-from elman.errors import ConfigError
+from elman.errors import ConfigError, DataError
 from elman.insight.coloring import ColoredText, table, terminal
 from elman.insight.features import Feature, series_features, text_features
 from elman.insight.subjects import Subject, series_subject
@@ -120,7 +120,12 @@ def _rankings(parsed: argparse.Namespace, view: View) -> list[Ranking]:
         if parsed.feature is not None:
             raise ConfigError(f"{len(view.subject.labels)} steps are too few to rank units by: give at least {FEWEST}")
         return []
-    return rank_units(view.activity, chosen.values(), count=count)
+    rankings = rank_units(view.activity, chosen.values(), count=count)
+    if parsed.feature is not None and not rankings:
+        raise DataError(
+            f"{parsed.feature!r} never changes in one half of {view.source}: look at another text, or at more of it"
+        )
+    return rankings
 
 
 def _best(rankings: list[Ranking], found: Found | None) -> tuple[int, int]:
@@ -220,7 +225,10 @@ def _show(view: View, rankings: list[Ranking], found: Found | None, place: tuple
     print(f"{printable(view.source)}, {len(view.subject.labels):,} steps\n")
     if rankings:
         _print_table(screen, _TITLES[:3], [row[:3] for row in _rows(rankings)])
-        print("chosen on the first half, scored on the second; chance: the best that nine decoys reach\n")
+        print("chosen on the first half, scored on the second; chance: the best that nine decoys reach")
+        ranked = {ranking.feature.name for ranking in rankings}
+        absent = [name for name in view.features if name not in ranked and len(ranked) > 1]
+        print(f"the same all over one half: {', '.join(absent)}\n" if absent else "")
     gates = [
         (f"{layer + 1}", name, *(f"{100 * getattr(gate, field).mean():.0f} %" for field in ("mean", "shut", "open")))
         for layer, kinds in enumerate(view.activity.gates)

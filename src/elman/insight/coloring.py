@@ -132,8 +132,11 @@ def figure(colored: ColoredText) -> Any:
 
     cells, lines, whole = _grid(colored.symbols)
     wide = max((column for _, column, _ in cells), default=0) + 1
-    title = textwrap.wrap(_harmless(colored.title), max(40, wide))
-    width, height = max(6.0, 0.095 * wide + 0.4), 0.2 * lines + 0.22 * len(title) + 0.75
+    title = textwrap.wrap(_harmless(colored.title), max(56, wide))
+    more = "" if whole else f"   (the first {len(cells):,} of {len(colored.symbols):,} characters)"
+    ends = len(colored.low) + len(colored.high) + len(more)
+    width = max(6.0, 0.095 * wide + 0.4, 2.8 + 0.062 * ends)
+    height = 0.2 * lines + 0.22 * len(title) + 0.75
     drawn = Figure(figsize=(width, height), facecolor="white")
     axes = drawn.add_axes((0.2 / width, 0.15 / height, 1 - 0.4 / width, (0.2 * lines + 0.02) / height))
     axes.set(xlim=(0, (width - 0.4) / 0.095), ylim=(lines, 0))
@@ -141,41 +144,38 @@ def figure(colored: ColoredText) -> Any:
     shades = colored.shades
     for line, column, place in cells:
         if shade := int(shades[place]):
-            color = [part / 255 for part in (WARM if shade > 0 else COOL)]
-            axes.add_patch(Rectangle((column, line), 1, 1, color=color, alpha=0.85 * abs(shade) / STEPS, linewidth=0))
-        symbol = _seen(colored.symbols[place])
+            axes.add_patch(Rectangle((column, line), 1, 1, color=_on_white(shade), linewidth=0, antialiased=False))
+        symbol = _math_safe(_seen(colored.symbols[place])[0])
         if symbol.strip():
-            axes.text(
-                column + 0.5,
-                line + 0.74,
-                _math_safe(symbol[0]),
-                ha="center",
-                fontsize=9,
-                family="monospace",
-                color="#15181b",
-            )
+            at = (column + 0.5, line + 0.74)
+            axes.text(*at, symbol, ha="center", fontsize=9, family="monospace", color="#15181b")
     drawn.text(0.2 / width, 1 - 0.12 / height, _math_safe("\n".join(title)), va="top", fontsize=11, color="#15181b")
-    more = "" if whole else f"   (the first {len(cells):,} of {len(colored.symbols):,} characters)"
-    _draw_legend(
-        drawn, colored, 0.2 / width, 1 - (0.22 * len(title) + 0.42) / height, 0.16 / width, 0.16 / height, more
-    )
+    _draw_legend(drawn, colored, (0.2, height - 0.22 * len(title) - 0.42), (width, height), more)
     return drawn
 
 
 def _draw_legend(
-    drawn: Any, colored: ColoredText, left: float, top: float, wide: float, high: float, more: str
+    drawn: Any, colored: ColoredText, at: tuple[float, float], size: tuple[float, float], more: str
 ) -> None:
+    """The shades with their ends in words; places and sizes in inches."""
     from matplotlib.patches import Rectangle
 
-    drawn.text(left, top, _math_safe(colored.low), fontsize=9, color="#5f6872", va="center")
-    left += (len(colored.low) + 1) * wide * 0.5 if colored.low else 0
+    (left, top), (width, height), cell = at, size, 0.16
+    words = {"fontsize": 9, "color": "#5f6872", "va": "center"}
+    if colored.low:
+        drawn.text(left / width, top / height, _math_safe(colored.low), **words)
+        left += 0.08 * (len(colored.low) + 1)
     for shade in range(-STEPS if colored.low else 0, STEPS + 1):
-        color = [part / 255 for part in (WARM if shade > 0 else COOL)]
-        drawn.add_artist(
-            Rectangle((left, top - high / 2), wide, high, color=color, alpha=0.85 * abs(shade) / STEPS, linewidth=0)
-        )
-        left += wide
-    drawn.text(left + wide / 2, top, _math_safe(colored.high) + more, fontsize=9, color="#5f6872", va="center")
+        corner = (left / width, (top - cell / 2) / height)
+        drawn.add_artist(Rectangle(corner, cell / width, cell / height, color=_on_white(shade), antialiased=False))
+        left += cell
+    drawn.text((left + cell / 2) / width, top / height, _math_safe(colored.high) + more, **words)
+
+
+def _on_white(shade: int) -> tuple[float, ...]:
+    """A shade on white paper, as shares of red, green and blue."""
+    strength = 0.85 * abs(shade) / STEPS
+    return tuple(1 + (part / 255 - 1) * strength for part in (WARM if shade > 0 else COOL))
 
 
 def _grid(symbols: Sequence[str]) -> tuple[list[tuple[int, int, int]], int, bool]:
@@ -250,6 +250,7 @@ h1{font-size:1.3rem;line-height:1.25;margin:0 0 .5rem;overflow-wrap:anywhere}
 .legend i:first-of-type{margin-inline-start:.5rem}.legend i:last-of-type{margin-inline-end:.5rem}
 #note{margin:.3rem 0 0;min-height:1.5em;font:1rem/1.5 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;white-space:pre-wrap;
 overflow-wrap:anywhere}
+@media (max-width:44rem){#note{min-height:4.5em}}
 pre{margin:.5rem 0;padding:1rem;background:var(--card);border:1px solid var(--line);border-radius:8px;white-space:pre-wrap;
 overflow-wrap:anywhere;unicode-bidi:plaintext;text-align:start;
 font:1rem/1.6 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace}
