@@ -11,6 +11,8 @@ from elman.insight.units import Ranking, Saturation
 from elman.studio.app import Studio
 from elman.studio.layout import subheading
 from elman.studio.plot_svg import Plot, range_of
+from elman.studio.remembering import Memory
+from elman.studio.texts import Translate
 from elman.studio.unroll_view import number
 
 PATH = 400
@@ -62,14 +64,14 @@ class RankingPanel:
         self.chance.text = self.t("inside.chance", chance=f"{found.chance:.2f}")
 
 
-def feature_name(name: str, t: Any) -> str:
+def feature_name(name: str, t: Translate) -> str:
     """A feature's name in the visitor's language; a lag with its steps."""
     if name.startswith("lag-"):
         return t("inside.feature-lag", steps=name.removeprefix("lag-"))
     return t(f"inside.feature-{name}")
 
 
-def ranking_html(found: Ranking, t: Any) -> str:
+def ranking_html(found: Ranking, t: Translate) -> str:
     """The units of a ranking as buttons, with their scores."""
     lines = "".join(
         f"<tr><td><button type='button' data-layer='{row.layer}' data-unit='{row.unit}'>{row.layer + 1} · {row.unit + 1}</button>"
@@ -106,7 +108,7 @@ class GatesPanel:
         self.picture.content = saturation_plot(self.look.saturation(self.choice.value), self.t)
 
 
-def saturation_plot(found: list[Saturation], t: Any) -> str:
+def saturation_plot(found: list[Saturation], t: Translate) -> str:
     """Each unit as a dot: how often its gate is nearly shut, how often nearly open (Karpathy, Johnson & Li 2015, figure 4)."""
     plot = Plot((-0.02, 1.02), (-0.02, 1.02), t("inside.gates_x"), t("inside.gates_y"), width=520, height=380)
     plot.line((0, 1), (1, 0), "third")
@@ -146,13 +148,22 @@ class MemoryPanel:
         except ElmanError as error:
             self.words.text = str(error)
             return
-        self.words.text = " ".join(found.words)
+        self.words.text = self._in_words(found)
         self.picture.content = self._curve(found)
         self.singular.content = self._singular(found)
 
-    def _curve(self, found: Any) -> str:
+    def _in_words(self, found: Memory) -> str:
+        """Whether gradients vanish or explode, as they are, and how long a disturbance lasts."""
+        t, left = self.t, float(found.norm[-1])
+        kind = "vanish" if left < 0.5 else "explode" if left > 2 else "stay"
+        said = t(f"inside.memory_{kind}", lag=int(found.lags[-1]), left=f"{left:.2g}")
+        if found.half_life is None:
+            return f"{said} {t('inside.memory_lasting', steps=int(found.lags[-1]))}"
+        return f"{said} {t('inside.memory_half_life', steps=found.half_life)}"
+
+    def _curve(self, found: Memory) -> str:
         t = self.t
-        low = max(float(min(found.low.min(), found.norm.min())), 1e-12)
+        low = min(0.5, max(float(found.low.min()), 1e-12))
         plot = Plot(
             (0, float(found.lags[-1])),
             (low, max(1.0, float(found.high.max()))),
@@ -165,7 +176,7 @@ class MemoryPanel:
         plot.line(found.lags.tolist(), found.norm.tolist(), "first")
         return plot.svg(t("inside.memory"))
 
-    def _singular(self, found: Any) -> str:
+    def _singular(self, found: Memory) -> str:
         t = self.t
         top = max(float(values.max()) for _, values in found.singular)
         size = max(len(values) for _, values in found.singular)

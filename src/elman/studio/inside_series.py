@@ -13,7 +13,9 @@ from elman.studio.inside_panels import GatesPanel, MemoryPanel, RankingPanel, Tr
 from elman.studio.layout import card, subheading
 from elman.studio.looking import SeriesLook
 from elman.studio.matrix_view import matrix
+from elman.studio.moving import CALENDAR, Attribution
 from elman.studio.plot_svg import Plot, range_of
+from elman.studio.texts import Translate
 from elman.studio.unroll_view import number
 
 WIDTH = 900
@@ -135,7 +137,8 @@ class SeriesInside:
         )
         self.columns.content = moved_html(found, t)
         self.lags.content = lags_html(found, t)
-        self.check.text = t("inside.occlusion", correlation=number(found.agreement))
+        agreement = found.agreement
+        self.check.text = "" if np.isnan(agreement) else t("inside.occlusion", correlation=number(agreement))
 
     # What it shows ------------------------------------------------------------------------------------------------------------
 
@@ -176,11 +179,11 @@ class SeriesInside:
         self.cells.choose(self.layer, self.unit)
 
 
-def moved_html(found: Any, t: Any) -> str:
+def moved_html(found: Attribution, t: Translate) -> str:
     """The columns and how far each moved the forecast, the strongest first."""
     largest = max((abs(value) for _, value in found.columns), default=0.0) or 1.0
     lines = "".join(
-        f"<tr><th scope='row' dir='auto'>{html.escape(name)}</th><td dir='ltr'>{number(value, 3)}</td>"
+        f"<tr><th scope='row' dir='auto'>{html.escape(_name(name, t))}</th><td dir='ltr'>{number(value, 3)}</td>"
         f"<td><span class='meter {'warm-bar' if value > 0 else 'cool-bar'}'><i style='width:{100 * abs(value) / largest:.0f}%'></i>"
         "</span></td></tr>"
         for name, value in sorted(found.columns, key=lambda pair: -abs(pair[1]))
@@ -189,7 +192,14 @@ def moved_html(found: Any, t: Any) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def lags_html(found: Any, t: Any) -> str:
+def lags_html(found: Attribution, t: Translate) -> str:
     """How far each column moved the forecast from each stretch of lags."""
-    caption = matrix(found.by_lag, [name for name, _ in found.columns], found.lags, name=t("inside.attribution_x"))
+    caption = matrix(
+        found.by_lag, [_name(name, t) for name, _ in found.columns], found.lags, name=t("inside.attribution_x")
+    )
     return f"<div>{caption}</div>"
+
+
+def _name(column: str, t: Translate) -> str:
+    """A column as a visitor reads it: the calendar is none of the table's."""
+    return t("inside.calendar") if column == CALENDAR else column

@@ -11,6 +11,7 @@ from elman.studio.components import HeatCells, LinkedText, levels
 from elman.studio.inside_panels import GatesPanel, MemoryPanel, RankingPanel, TrajectoryPanel
 from elman.studio.layout import card, subheading
 from elman.studio.looking import TextLook
+from elman.studio.texts import Translate
 from elman.studio.unroll_view import visible
 
 COLORS = ("unit", "gate", "surprise", "gradient")
@@ -193,7 +194,7 @@ def scale_html(low: str, high: str, *, signed: bool) -> str:
     return f"<span class='scale' dir='ltr'>{html.escape(low)} {cells} {html.escape(high)}</span>"
 
 
-def character_html(look: TextLook, place: int, t: Any) -> str:
+def character_html(look: TextLook, place: int, t: Translate) -> str:
     """The character at `place`, how it was expected, and what else was."""
     symbol = html.escape(visible(look.labels[place]))
     if place == 0:

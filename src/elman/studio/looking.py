@@ -4,7 +4,7 @@ The numbers are `elman.insight`'s; here they are kept together and handed out as
 `memory`, `trajectory`, `gradient`, `attribution`) is called off the event loop.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from elman.insight.units import Activity, Ranking, Saturation, Trajectory, activ
 from elman.series import trainer as series_trainer
 from elman.series.model import SeriesModel
 from elman.series.panel import Panel
+from elman.studio.moving import Attribution, attribution
+from elman.studio.remembering import Memory, memory
+from elman.studio.slopes import what_moved
 from elman.text import trainer as text_trainer
 from elman.text.model import TextModel
 from elman.text.vocabulary import name_symbols
@@ -91,6 +94,10 @@ class Look:
             raise DataError(f"{feature} does not vary in both halves: look at more")
         return found[0]
 
+    def memory(self) -> Memory:
+        """How far back the state remembers."""
+        return memory(self.subject)
+
     def trajectory(self) -> Trajectory:
         """The path of the top layer in two dimensions."""
         return trajectory(self.activity.values[-1])
@@ -103,11 +110,19 @@ class TextLook(Look):
     model: TextModel
     expected: Surprise
     left_out: str
+    _moved: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def losses(self) -> np.ndarray:
         """-log p of each character in nats; 0 for the first, which nothing foretold."""
         return np.nan_to_num(self.expected.losses)
+
+    def gradient(self, place: int) -> np.ndarray:
+        """What moved the probability of the character at `place`, `[time]`: gradient x input of the earlier characters."""
+        if place not in self._moved:
+            with precision(self.subject.dtype):
+                self._moved[place] = what_moved(self.subject.network, self.subject.xs, place)
+        return self._moved[place]
 
     def probability(self, place: int) -> float:
         """With which each character was expected."""
@@ -136,6 +151,11 @@ class SeriesLook(Look):
     def target(self) -> str:
         """The column that is forecast."""
         return self.model.encoding.target
+
+    def attribution(self, place: int) -> Attribution:
+        """What moved the forecast made at step `place`."""
+        assert self.subject.rows is not None
+        return attribution(self.model, self.panel, int(self.subject.rows[place]))
 
 
 def look_at_text(model: TextModel, text: str) -> TextLook:

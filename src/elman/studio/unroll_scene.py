@@ -6,7 +6,6 @@ A scene is a value: every change gives a new one, so that the first is always th
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,6 +18,7 @@ from elman.insight.tracing import Trace, trace
 from elman.network import GRU, LSTM, Network
 from elman.series.model import SeriesModel
 from elman.series.panel import Panel
+from elman.studio.slopes import UnrolledGraph, unrolled_graph
 from elman.studio.unroll_view import MOST_SYMBOLS, MOST_UNITS, LayerStep, Said, StepView, View, shown_steps, visible
 from elman.text.hello import WORD
 from elman.text.model import TextModel
@@ -139,7 +139,7 @@ class Scene:
             place = (column, row) if weight.ndim == 2 else (row,)
             return replace(self, network=eqx.tree_at(parameter.where, self.network, weight.at[place].set(value)))
 
-    def descended(self, graph: Any, rate: float) -> "Scene":
+    def descended(self, graph: UnrolledGraph, rate: float) -> "Scene":
         """The scene after one update: every weight moves against its gradient.
 
         Raises: `DataError` for a rate that makes no update, or where the weights are no numbers any more.
@@ -162,8 +162,6 @@ class Scene:
 
     def unroll(self) -> "Unrolled":
         """Everything that the page shows of the scene as it is."""
-        from elman.insight.graph import unrolled_graph
-
         with precision(self.dtype):
             graph = unrolled_graph(self.network, self.xs, self.targets, many_to_one=self.many_to_one)
             traced = trace(self.network, self.xs)
@@ -175,7 +173,7 @@ class Unrolled:
     """A scene with what follows from it. spelled: see `Scene.spelled`; None for a series."""
 
     scene: Scene
-    graph: Any
+    graph: UnrolledGraph
     trace: Trace
     view: View
     spelled: str | None
@@ -191,7 +189,7 @@ class Unrolled:
         return float(_matrix(self.scene.parameters[name].where(self.graph.gradient))[row, column])
 
 
-def view_of(scene: Scene, graph: Any) -> View:
+def view_of(scene: Scene, graph: UnrolledGraph) -> View:
     """The few numbers that the picture shows."""
     units = tuple(_moving(hidden) for hidden in graph.hidden)
     indices, left_out = shown_steps(scene.steps)

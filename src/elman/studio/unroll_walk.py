@@ -126,7 +126,7 @@ class Walk:
 
     def _key(self, event: Any) -> None:
         moves = {"ArrowRight": 1, "ArrowLeft": -1, "Home": -self.position.last, "End": self.position.last}
-        if event.action.keydown and event.key.name in moves and not any(vars(event.modifiers).values()):
+        if event.action.keydown and event.key.name in moves and not any(event.modifiers):
             self._go(moves[event.key.name])
 
     def _choose_step(self, step: int) -> None:
