@@ -74,7 +74,7 @@ def given_text(parsed: argparse.Namespace, model: TextModel, count: int) -> Look
     if parsed.text is None and parsed.input is None:
         return None
     if parsed.text is not None:
-        codes, source = _known(model.vocabulary, parsed.text), "the given text"
+        codes, source = encode_known(model.vocabulary, parsed.text, "--text"), "the given text"
     else:
         codes, source = read_file(parsed.input, model, parsed.data_dir, most=count + 1), parsed.input
     if len(codes) == 0:
@@ -102,7 +102,7 @@ def read_file(
                 names = name_symbols([bytes([value]) for value in strange])
                 raise DataError(f"the model does not know {names}: leave it out of {path}")
         elif known:
-            codes = _known(model.vocabulary, piece)
+            codes = encode_known(model.vocabulary, piece, path)
         else:
             codes = model.vocabulary.look_up(np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4"))
         pieces.append(codes)
@@ -128,7 +128,8 @@ def own_text(path: str, data_dir: str | None) -> Prepared:
     return ready
 
 
-def _known(vocabulary: Vocabulary, text: str) -> np.ndarray:
+def encode_known(vocabulary: Vocabulary, text: str, source: str) -> np.ndarray:
+    """The codes of a text. Raises: `DataError` that names the characters which the model does not know, and `source`."""
     if unknown := vocabulary.unknown(text):
-        raise DataError(f"the model does not know {name_symbols(unknown)}: leave it out of the text")
+        raise DataError(f"the model does not know {name_symbols(unknown)}: leave it out of {source}")
     return vocabulary.encode(text)

@@ -12,7 +12,7 @@ from rich.text import Text
 from elman.commands.inspect_input import LookedAt, check_characters, given_text, own_text, read_file, written_text
 from elman.commands.inspect_surprise import save_colored
 from elman.commands.kinds import refuse_series
-from elman.commands.output import narrow_console, print_json
+from elman.commands.output import narrow_console, print_json, reporting
 from elman.commands.series_output import PICTURES, check_output
 from elman.errors import ConfigError, DataError
 from elman.insight.coloring import ColoredText, table
@@ -31,13 +31,15 @@ def run(parsed: argparse.Namespace) -> int:
     count = check_characters(parsed)
     refuse_series(parsed.model)
     use_compilation_cache()
-    model = TextModel.load(parsed.model)
-    training, held_out = _texts(parsed, model)
-    sample = given_text(parsed, model, count) or written_text(model, count, seed=parsed.seed)
-    found = novelty(sample.codes, training, held_out)
-    pieces = found.sample.longest(parsed.pieces)
-    if output is not None:
-        _draw(model, sample, found, pieces, output)
+    with reporting(quiet=False) as reporter:
+        reporter.working("looking for pieces of the training text", 0.0)
+        model = TextModel.load(parsed.model)
+        training, held_out = _texts(parsed, model)
+        sample = given_text(parsed, model, count) or written_text(model, count, seed=parsed.seed)
+        found = novelty(sample.codes, training, held_out)
+        pieces = found.sample.longest(parsed.pieces)
+        if output is not None:
+            _draw(model, sample, found, pieces, output)
     if parsed.json:
         print_json(_figures(model, sample, found, pieces))
         return 0

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from elman.commands.inspect_input import read_text
+from elman.commands.inspect_input import encode_known, read_text
 from elman.commands.kinds import refuse_series
-from elman.commands.output import console, print_json
+from elman.commands.output import console, print_json, reporting
 from elman.commands.series_output import PICTURES, check_output, save_picture
 from elman.errors import ConfigError
 from elman.insight.coloring import ColoredText, figure, page, terminal
@@ -33,15 +33,17 @@ def run(parsed: argparse.Namespace) -> int:
         raise ConfigError(f"--top {parsed.top} is out of range: an integer of at least 1")
     refuse_series(parsed.model)
     use_compilation_cache()
-    model = TextModel.load(parsed.model)
-    looked = read_text(parsed, model)
-    prime = model.vocabulary.encode(parsed.prime)
-    with precision(model.config.training.dtype):
-        found = surprise(model.network, looked.codes, prime, top=parsed.top)
-    symbols = looked.symbols(model)
-    colored = colored_surprise(model, found, symbols, looked.source)
-    if output is not None:
-        save_colored(colored, output)
+    with reporting(quiet=False) as reporter:
+        reporter.working("looking inside", 0.0)
+        model = TextModel.load(parsed.model)
+        looked = read_text(parsed, model)
+        prime = encode_known(model.vocabulary, parsed.prime, "--prime")
+        with precision(model.config.training.dtype):
+            found = surprise(model.network, looked.codes, prime, top=parsed.top)
+        symbols = looked.symbols(model)
+        colored = colored_surprise(model, found, symbols, looked.source)
+        if output is not None:
+            save_colored(colored, output)
     if parsed.json:
         print_json(_figures(model, found, symbols, looked.source))
         return 0

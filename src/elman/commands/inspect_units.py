@@ -27,7 +27,7 @@ from elman.insight.units import Activity, Found, Ranking, activity, rank_units, 
 from elman.insight.units_drawing import gates_figure, trajectory_figure, unit_over_time_figure
 from elman.text.model import TextModel
 from elman.training.engine import use_compilation_cache
-from elman.training.progress import printable
+from elman.training.progress import Reporter, printable
 
 FEWEST = 20
 """Steps from which on units can be ranked."""
@@ -59,13 +59,16 @@ def run(parsed: argparse.Namespace) -> int:
     check_characters(parsed)
     wanted = _unit_number(parsed.unit)
     use_compilation_cache()
-    view = _look_at_series(parsed) if kind_of(parsed.model) == "series" else _look_at_text(parsed)
-    rankings = _rankings(parsed, view)
-    found = units_by_example(view.activity, view.text, parsed.example) if parsed.example else None
-    layer, unit = wanted or _best(rankings, found)
-    values = view.activity.unit(layer, unit)
-    if output is not None:
-        _draw(parsed.view, view, rankings, (layer, unit), values, output)
+    with reporting(quiet=False) as reporter:
+        reporter.working("looking inside", 0.0)
+        is_series = kind_of(parsed.model) == "series"
+        view = _look_at_series(parsed, reporter) if is_series else _look_at_text(parsed)
+        rankings = _rankings(parsed, view)
+        found = units_by_example(view.activity, view.text, parsed.example) if parsed.example else None
+        layer, unit = wanted or _best(rankings, found)
+        values = view.activity.unit(layer, unit)
+        if output is not None:
+            _draw(parsed.view, view, rankings, (layer, unit), values, output)
     if parsed.json:
         print_json(_figures(view, rankings, found, (layer, unit), values))
         return 0
@@ -94,12 +97,12 @@ def _look_at_text(parsed: argparse.Namespace) -> View:
     return View(subject, activity(subject), text_features("".join(subject.labels)), looked.source)
 
 
-def _look_at_series(parsed: argparse.Namespace) -> View:
+def _look_at_series(parsed: argparse.Namespace, reporter: Reporter) -> View:
     for flag in ("text", "input", "example"):
         if getattr(parsed, flag) is not None:
             raise ConfigError(f"--{flag} is for models of text, but {parsed.model} holds a forecaster: use --data")
-    with reporting(quiet=True) as reporter:
-        question = read_question(parsed, parsed.data, "--data", reporter)
+    question = read_question(parsed, parsed.data, "--data", reporter)
+    reporter.working("looking inside", 0.0)
     model, panel = question.model, question.ready.panel
     subject = series_subject(model, panel, steps=parsed.characters)
     assert subject.rows is not None

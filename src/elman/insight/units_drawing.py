@@ -77,6 +77,7 @@ def trajectory_figure(path: Trajectory, labels: Sequence[str], title: str) -> An
 
 def unit_over_time_figure(times: np.ndarray, values: np.ndarray, target: np.ndarray, name: str, title: str) -> Any:
     """One unit of a forecaster beneath the target that it sees. times: microseconds since 1970; name: of the target."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(11, 5), facecolor="white", layout="constrained")
@@ -89,6 +90,9 @@ def unit_over_time_figure(times: np.ndarray, values: np.ndarray, target: np.ndar
     below.set_ylabel("the unit", color=SOFT, fontsize=11)
     for axes in (above, below):
         _plain(axes)
+    locator = AutoDateLocator(maxticks=9)
+    below.xaxis.set_major_locator(locator)
+    below.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     drawn.suptitle(title.replace("$", "\\$"), color=INK, fontsize=13)
     return drawn
 
