@@ -80,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_backtest(commands)
     add_inspect(commands, _command)
+    _add_serve(commands)
     _add_report(commands)
     _add_studio(commands)
     _add_hello(commands)
@@ -475,6 +476,44 @@ def _add_backtest(commands: Any) -> None:
     _add_quiet(parser)
     _add_json(parser)
     _add_reading(parser, _WRITTEN, "how INPUT is written, where otherwise than in training")
+
+
+def _add_serve(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "serve",
+        "trained models behind HTTP",
+        description="Serve text in OpenAI's shape (/v1/completions), forecasts (/v1/forecast) and sessions of both, until Ctrl-C. "
+        "Needs the extra `serve`: pip install 'elman[serve]'.",
+    )
+    parser.add_argument("models", nargs="+", metavar="[NAME=]RUN|BUNDLE", help="run folders or bundles, by their name")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="port, 0 for any that is free (default: 8000)"
+    )
+    for flag, kind, default, metavar, words in (
+        (
+            "--api-key-file",
+            str,
+            None,
+            "FILE",
+            "ask for one of the keys in this file, one on each line (default: ask for none)",
+        ),
+        ("--sessions", str, None, "FILE.sqlite", "keep sessions in this file, over a restart (default: in memory)"),
+        ("--max-sessions", int, 10_000, "N", "sessions at most (default: 10000)"),
+        ("--session-hours", float, 24.0, "X", "a session ends when nobody has touched it for so long (default: 24)"),
+        ("--max-tokens", int, 100_000, "N", "symbols of one text at most (default: 100000)"),
+        ("--max-streams", int, 4096, "N", "texts in the making at once (default: 4096)"),
+        ("--max-body", float, 8.0, "MIB", "size of a request (default: 8)"),
+        ("--rate", float, 0.0, "N", "requests per second and client, 0 for any number (default: 0)"),
+        ("--time-limit", float, 300.0, "SECONDS", "until an answer must be complete (default: 300)"),
+    ):
+        parser.add_argument(flag, type=kind, default=default, metavar=metavar, help=words)
+    parser.add_argument(
+        "--cors", action="append", metavar="ORIGIN", help="a web page that may ask; may be given several times"
+    )
 
 
 def _add_report(commands: Any) -> None:
