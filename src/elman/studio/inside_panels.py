@@ -156,7 +156,9 @@ class MemoryPanel:
         """Whether gradients vanish or explode, as they are, and how long a disturbance lasts."""
         t, left = self.t, float(found.norm[-1])
         kind = "vanish" if left < 0.5 else "explode" if left > 2 else "stay"
-        said = t(f"inside.memory_{kind}", lag=int(found.lags[-1]), left=f"{left:.2g}")
+        said = t(
+            f"inside.memory_{kind}", lag=int(found.lags[-1]), left=f"{100 * left:.2g} %" if kind == "vanish" else left
+        )
         if found.half_life is None:
             return f"{said} {t('inside.memory_lasting', steps=int(found.lags[-1]))}"
         return f"{said} {t('inside.memory_half_life', steps=found.half_life)}"
@@ -166,7 +168,7 @@ class MemoryPanel:
         low = min(0.5, max(float(found.low.min()), 1e-12))
         plot = Plot(
             (0, float(found.lags[-1])),
-            (low, max(1.0, float(found.high.max()))),
+            (low, max(2.0, float(found.high.max()))),
             t("inside.memory_x"),
             t("inside.memory_y"),
             log_y=True,
@@ -184,9 +186,14 @@ class MemoryPanel:
             (1, max(2, size)), (0, 1.05 * max(1.0, top)), t("inside.singular_x"), t("inside.singular_y"), height=220
         )
         plot.level(1.0, "third")
+        kinds = ("first", "second", "soft", "here")
         for place, (_, values) in enumerate(found.singular):
-            plot.line(range(1, len(values) + 1), values.tolist(), ("first", "second", "third", "here")[place % 4])
-        return plot.svg(t("inside.singular"))
+            plot.line(range(1, len(values) + 1), values.tolist(), kinds[place % len(kinds)])
+        names = " ".join(
+            f"<span class='key {kinds[place % len(kinds)]}'>{html.escape(name)}</span>"
+            for place, (name, _) in enumerate(found.singular)
+        )
+        return plot.svg(t("inside.singular")) + f"<p class='keys' dir='ltr'>{names}</p>"
 
 
 class TrajectoryPanel:

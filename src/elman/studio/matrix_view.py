@@ -74,7 +74,7 @@ def matrix(
         )
         lines.append(f"<tr>{head}{cells}</tr>")
     caption = f"<caption>{html.escape(name)}</caption>" if name else ""
-    return f"<table class='matrix{' numbers' if numbers else ''}' dir='ltr'>{caption}{''.join(lines)}</table>"
+    return f"<table class='matrix{' with-numbers' if numbers else ''}' dir='ltr'>{caption}{''.join(lines)}</table>"
 
 
 def _cell(value: float, scale: float, place: tuple[int, int], chosen: tuple[int, int] | None, numbers: bool) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from elman.insight.subjects import Subject
 from elman.insight.tracing import no_perturbation, perturbed_run, trace
 from elman.network import Network
+from elman.studio.unroll_view import GATE_LETTERS
 from elman.training.engine import precision
 
 LAGS = 100
@@ -57,9 +58,13 @@ def memory(subject: Subject) -> Memory:
     measured = np.maximum(np.stack(norms)[:, ::-1], 1e-30)
     below = np.flatnonzero(np.median(np.stack(faded), axis=0) < 0.5)
     singular = [
-        (f"{layer + 1}", np.linalg.svd(np.asarray(block, np.float64), compute_uv=False))
-        for layer, cell in enumerate(network.cells)
-        for block in np.split(np.asarray(cell.weight_hidden), cell.gate_blocks, axis=1)
+        (f"{layer} {letter}".strip(), np.linalg.svd(np.asarray(block, np.float64), compute_uv=False))
+        for layer, cell in enumerate(network.cells, 1)
+        for letter, block in zip(
+            GATE_LETTERS.get(type(cell), ("",)),
+            np.split(np.asarray(cell.weight_hidden), cell.gate_blocks, axis=1),
+            strict=True,
+        )
     ]
     return Memory(
         np.arange(lags + 1),

@@ -15,17 +15,24 @@ import numpy as np
 from elman.errors import DataError
 from elman.insight.subjects import series_subject, text_subject
 from elman.insight.tracing import Trace, trace
-from elman.network import GRU, LSTM, Network
+from elman.network import GRU, Network
 from elman.series.model import SeriesModel
 from elman.series.panel import Panel
 from elman.studio.slopes import UnrolledGraph, unrolled_graph
-from elman.studio.unroll_view import MOST_SYMBOLS, MOST_UNITS, LayerStep, Said, StepView, View, shown_steps, visible
+from elman.studio.unroll_view import (
+    GATE_LETTERS,
+    MOST_SYMBOLS,
+    MOST_UNITS,
+    LayerStep,
+    Said,
+    StepView,
+    View,
+    shown_steps,
+    visible,
+)
 from elman.text.hello import WORD
 from elman.text.model import TextModel
 from elman.training.engine import precision
-
-GATE_NAMES: dict[type, tuple[str, ...]] = {GRU: ("r", "z", "n"), LSTM: ("i", "f", "g", "o")}
-"""The blocks of a cell's weights in their order; an Elman cell has one without a name."""
 
 MOST_INPUT = 200
 """Characters of an input: more cannot be walked through."""
@@ -57,7 +64,7 @@ def parameters_of(network: Network, inputs: tuple[str, ...], outputs: tuple[str,
     for layer, cell in enumerate(network.cells):
         mark = f" {layer + 1}" if len(network.cells) > 1 else ""
         units = tuple(f"h{unit + 1}" for unit in range(cell.hidden_size))
-        gates = GATE_NAMES.get(type(cell), ("",))
+        gates = GATE_LETTERS.get(type(cell), ("",))
         rows = tuple(f"{gate}{unit + 1}" for gate in gates for unit in range(cell.hidden_size)) if any(gates) else units
         below = inputs if layer == 0 else tuple(f"h{unit + 1}" for unit in range(cell.input_size))
 

@@ -87,6 +87,7 @@ class Walk:
             self.row_field = ui.select({}, label=t("unroll.row"), on_change=self._cell_chosen)
             self.column_field = ui.select({}, label=t("unroll.column"), on_change=self._cell_chosen)
             self.value_field = ui.number(label=t("unroll.value"), step=0.1, format="%.4f", on_change=self._value_typed)
+        self.value_field.props('input-style="direction: ltr"')
         self.slider = ui.slider(min=-SLIDER, max=SLIDER, step=0.01, on_change=self._value_typed)
         self.slider.props(f'aria-label="{t("unroll.slider")}"')
         self.slider.on("keydown", js_handler="(event) => event.stopPropagation()")  # its arrows move it, not the walk
@@ -112,7 +113,7 @@ class Walk:
         steps = {n: f"{n} · {visible(label)}" for n, label in enumerate(self.scene.labels[: self.scene.steps], 1)}
         with ui.element("div").classes("fields"):
             self.step_field = ui.select(
-                steps, value=self.step, label=t("unroll.steps"), on_change=lambda event: self._choose_step(event.value)
+                steps, value=self.step, label=t("unroll.step"), on_change=lambda event: self._choose_step(event.value)
             )
             layers = {n: t("unroll.layer", layer=n + 1) for n in range(len(self.scene.network.cells))}
             ui.select(layers, value=0, label=t("inside.layer"), on_change=lambda event: self._choose_layer(event.value))
