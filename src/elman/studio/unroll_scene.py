@@ -4,21 +4,17 @@ A scene is a value: every change gives a new one, so that the first is always th
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from elman.errors import DataError
+from elman.insight.graph import UnrolledGraph, series_targets, unrolled_graph
 from elman.insight.subjects import series_subject, text_subject
 from elman.insight.tracing import Trace, trace
-from elman.network import GRU, Network
+from elman.network import Network, to_arrays, with_arrays
 from elman.series.model import SeriesModel
 from elman.series.panel import Panel
-from elman.studio.slopes import UnrolledGraph, unrolled_graph
 from elman.studio.unroll_view import (
     GATE_LETTERS,
     MOST_SYMBOLS,
@@ -44,48 +40,46 @@ LARGEST_CHANGE = 1e6
 """A weight or an input may be set to no larger number: beyond, a float32 loses its neighbors."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parameter:
     """A matrix one can change, as the lecture writes it: `[units, inputs]`; a bias is one column.
 
-    rows, columns: what they are called. where: finds the array in the network, in which it stands transposed.
+    rows, columns: what they are called. array: its name in the network, where it stands transposed (`network.to_arrays`); "" for
+    the inputs.
     """
 
     name: str
     values: np.ndarray
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    where: Callable[[Network], jax.Array]
+    array: str = ""
 
 
 def parameters_of(network: Network, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> dict[str, Parameter]:
     """Everything in the cells and the head that training changes, by name: W_xh, W_hh, b_h, ..., W_hy, b_y."""
-    found: list[Parameter] = []
+    arrays, found = to_arrays(network), {}
+
+    def add(name: str, rows: tuple[str, ...], columns: tuple[str, ...], array: str) -> None:
+        found[name] = Parameter(name, _matrix(arrays[array]), rows, columns, array)
+
+    below = inputs
     for layer, cell in enumerate(network.cells):
         mark = f" {layer + 1}" if len(network.cells) > 1 else ""
         units = tuple(f"h{unit + 1}" for unit in range(cell.hidden_size))
-        gates = GATE_LETTERS.get(type(cell), ("",))
-        rows = tuple(f"{gate}{unit + 1}" for gate in gates for unit in range(cell.hidden_size)) if any(gates) else units
-        below = inputs if layer == 0 else tuple(f"h{unit + 1}" for unit in range(cell.input_size))
-
-        def add(name: str, rows: tuple[str, ...], columns: tuple[str, ...], where: Callable, mark: str = mark) -> None:
-            found.append(Parameter(name + mark, _matrix(where(network)), rows, columns, where))
-
-        add("W_xh", rows, below, lambda network, layer=layer: network.cells[layer].weight_inputs)
-        add("W_hh", rows, units, lambda network, layer=layer: network.cells[layer].weight_hidden)
-        add("b_h", rows, ("b",), lambda network, layer=layer: network.cells[layer].bias)
-        if isinstance(cell, GRU):
-            add("b_hn", units, ("b",), lambda network, layer=layer: network.cells[layer].bias_candidate)
-    top = tuple(f"h{unit + 1}" for unit in range(network.cells[-1].hidden_size))
-    for name, columns, where in (
-        ("W_hy", top, lambda network: network.head.weight),
-        ("b_y", ("b",), lambda network: network.head.bias),
-    ):
-        found.append(Parameter(name, _matrix(where(network)), outputs, columns, where))
-    return {parameter.name: parameter for parameter in found}
+        letters = GATE_LETTERS.get(type(cell), ("h",))
+        rows = tuple(f"{letter}{unit + 1}" for letter in letters for unit in range(cell.hidden_size))
+        add(f"W_xh{mark}", rows, below, f"cells.{layer}.weight_inputs")
+        add(f"W_hh{mark}", rows, units, f"cells.{layer}.weight_hidden")
+        add(f"b_h{mark}", rows, ("b",), f"cells.{layer}.bias")
+        if cell.bias_hidden is not None:
+            add(f"b_hn{mark}", units, ("b",), f"cells.{layer}.bias_candidate")
+        below = units
+    add("W_hy", outputs, below, "head.weight")
+    add("b_y", outputs, ("b",), "head.bias")
+    return found
 
 
-def _matrix(array: jax.Array) -> np.ndarray:
+def _matrix(array: np.ndarray) -> np.ndarray:
     """A weight in the lecture's orientation, a bias as a column."""
     values = np.asarray(array, float)
     return values.T if values.ndim == 2 else values[:, None]
@@ -126,7 +120,7 @@ class Scene:
         found = parameters_of(self.network, self.inputs, self.outputs)
         if not self.of_symbols:
             steps = tuple(f"x{step + 1}" for step in range(self.steps))
-            found["x"] = Parameter("x", self.xs.T.astype(float), self.inputs, steps, lambda network: network.head.bias)
+            found["x"] = Parameter("x", self.xs.T.astype(float), self.inputs, steps)
         return found
 
     def changed(self, name: str, row: int, column: int, value: float) -> "Scene":
@@ -140,11 +134,10 @@ class Scene:
             xs = self.xs.copy()
             xs[column, row] = value
             return replace(self, xs=xs)
-        parameter = self.parameters[name]
-        with precision(self.dtype):
-            weight = parameter.where(self.network)
-            place = (column, row) if weight.ndim == 2 else (row,)
-            return replace(self, network=eqx.tree_at(parameter.where, self.network, weight.at[place].set(value)))
+        arrays = to_arrays(self.network)
+        changed = arrays[self.parameters[name].array].copy()
+        changed[(column, row) if changed.ndim == 2 else row] = value
+        return self._with({**arrays, self.parameters[name].array: changed})
 
     def descended(self, graph: UnrolledGraph, rate: float) -> "Scene":
         """The scene after one update: every weight moves against its gradient.
@@ -153,13 +146,18 @@ class Scene:
         """
         if not np.isfinite(rate) or not 0 < rate <= LARGEST_CHANGE:
             raise DataError(f"a learning rate of {rate!r} makes no update: give a number above 0, such as 0.1")
+        with np.errstate(over="ignore", invalid="ignore"):
+            arrays = {
+                name: (array - rate * graph.contributions[name].total).astype(array.dtype)
+                for name, array in to_arrays(self.network).items()
+            }
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise DataError("the update left the numbers there are: reset, and take a smaller learning rate")
+        return self._with(arrays)
+
+    def _with(self, arrays: dict[str, np.ndarray]) -> "Scene":
         with precision(self.dtype):
-            network = jax.tree.map(
-                lambda w, slope: w - rate * jnp.asarray(slope, w.dtype), self.network, graph.gradient
-            )
-            if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(network)):
-                raise DataError("the update left the numbers there are: reset, and take a smaller learning rate")
-        return replace(self, network=network)
+            return replace(self, network=with_arrays(self.network, arrays, "the changed network"))
 
     def spelled(self) -> str:
         """What the text's network writes after the first character, the likeliest at each step, as long as the input."""
@@ -193,12 +191,21 @@ class Unrolled:
         """The gradient of the loss with respect to one weight; None for an input."""
         if name == "x":
             return None
-        return float(_matrix(self.scene.parameters[name].where(self.graph.gradient))[row, column])
+        return float(_matrix(self.graph.contributions[self.scene.parameters[name].array].total)[row, column])
+
+
+def shares_of(graph: UnrolledGraph, layer: int) -> np.ndarray:
+    """Each step's share of the gradient of one layer's weights, all of its cell together, `[time]`: <dW_t, dW> / |dW|²."""
+    own = [part for name, part in graph.contributions.items() if name.startswith(f"cells.{layer}.")]
+    lengths = [float((part.total.astype(np.float64) ** 2).sum()) for part in own]
+    along = sum(length * part.shares for length, part in zip(lengths, own, strict=True))
+    return np.asarray(along, float) / max(sum(lengths), 1e-30)
 
 
 def view_of(scene: Scene, graph: UnrolledGraph) -> View:
     """The few numbers that the picture shows."""
     units = tuple(_moving(hidden) for hidden in graph.hidden)
+    shares = [shares_of(graph, layer) for layer in range(len(units))]
     indices, left_out = shown_steps(scene.steps)
     steps = tuple(
         StepView(
@@ -210,7 +217,7 @@ def view_of(scene: Scene, graph: UnrolledGraph) -> View:
                     hidden=tuple(graph.hidden[layer][t, list(chosen)].tolist()),
                     slope=tuple(graph.d_hidden[layer][t, list(chosen)].tolist()),
                     slope_norm=float(np.linalg.norm(graph.d_hidden[layer][t])),
-                    share=float(graph.shares[layer][t]),
+                    share=float(shares[layer][t]),
                 )
                 for layer, chosen in enumerate(units)
             ),
@@ -224,7 +231,7 @@ def view_of(scene: Scene, graph: UnrolledGraph) -> View:
         start=tuple((0.0,) * len(chosen) for chosen in units),
         units=units,
         hidden_size=scene.network.cells[0].hidden_size,
-        shares=tuple(tuple(np.asarray(shares, float).tolist()) for shares in graph.shares),
+        shares=tuple(tuple(of_layer.tolist()) for of_layer in shares),
         total=float(graph.loss),
         left_out=left_out,
         probabilities=scene.of_symbols,
@@ -311,17 +318,12 @@ def of_series(model: SeriesModel, panel: Panel, steps: int, *, many_to_one: bool
     if origin - (steps - 1) * model.every < panel.offsets[0]:
         raise DataError(f"the series has too few rows for {steps} steps and a future: give fewer steps")
     subject = series_subject(model, panel, origin=origin, steps=steps)
-    assert subject.rows is not None
-    with precision(subject.dtype):
-        rows = model.encoding.rows(panel)
-    anchor = rows.values[subject.rows, model.encoding.target_index]
-    targets = rows.targets[subject.rows[:, None] + ahead] - anchor[:, None]
     levels = getattr(subject.network.head, "levels", ())
     times = [str(model.encoding.step * int(row)) for row in ahead]
     return Scene(
         network=subject.network,
         xs=subject.xs,
-        targets=targets.astype(subject.xs.dtype),
+        targets=series_targets(model, panel, subject),
         labels=subject.labels,
         inputs=tuple(model.encoding.names_of_inputs()),
         outputs=tuple(f"{time} {level:g}" for time in times for level in levels) if levels else tuple(times),
