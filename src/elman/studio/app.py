@@ -61,11 +61,11 @@ class Studio:
             with self.shared.computing:
                 return function(*arguments, **named)
 
-        return cast(Result, await run.io_bound(one_at_a_time))
+        return await _beside(one_at_a_time)
 
     async def read(self, function: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
         """Run what waits for files off the event loop, beside whatever is being computed."""
-        return cast(Result, await run.io_bound(function, *arguments, **named))
+        return await _beside(lambda: function(*arguments, **named))
 
     def path_of(self, name: str) -> Path:
         """The path behind the name of a run, or a path as it was given."""
@@ -81,6 +81,14 @@ class Studio:
         ModelPicker(self, on_chosen, kind).build()
 
 
+async def _beside(work: Callable[[], Result]) -> Result:
+    """What `work` returns, computed off the event loop. Where the studio ends meanwhile, so does whoever waits for it."""
+    found = await run.io_bound(lambda: (work(),))
+    if found is None:  # NiceGUI's answer for work that it no longer does
+        raise asyncio.CancelledError
+    return cast(tuple[Result], found)[0]
+
+
 class ModelPicker:
     """See `Studio.model_picker`."""
 
@@ -92,7 +100,7 @@ class ModelPicker:
         t = self.studio.t
         with ui.element("div").classes("model-picker"):
             self.select = ui.select({}, label=t("common.choose_run"), on_change=self._picked).props("outlined dense")
-            self.field = ui.input(t("common.other_path")).props("outlined dense debounce=600 dir=ltr")
+            self.field = ui.input(t("common.other_path")).props("outlined dense dir=ltr")
             self.field.on("keydown.enter", self._typed).on("blur", self._typed)
         self.problem = ui.label().classes("problem").props("role=alert")
         ui.timer(0, self._begin, once=True)

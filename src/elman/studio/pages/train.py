@@ -8,6 +8,7 @@ from nicegui import ui
 
 from elman.config import Config
 from elman.errors import ElmanError
+from elman.series.cleaning.findings import moment
 from elman.series.cleaning.inspection import inspect
 from elman.series.presets import PRESETS as SERIES_PRESETS
 from elman.series.reading.stations import table_available_offline, table_names
@@ -70,7 +71,7 @@ class TrainPage:
                     "outlined dense"
                 )
                 self.path = ui.input(t("train.path"), on_change=self._chosen).props(
-                    "outlined dense dir=ltr debounce=500"
+                    "outlined dense dir=ltr"
                 )
                 upload = ui.upload(
                     label=t("train.upload"),
@@ -135,7 +136,7 @@ class TrainPage:
         self.report.clear()
         with self.report, card():
             subheading(self.t("train.report"))
-            ui.label(f"{report.rows:,} × {len(columns)} · {report.step} · {report.first} – {report.last}").props(
+            ui.label(f"{report.rows:,} × {len(columns)} · {report.step} · {moment(report.first)} – {moment(report.last)}").props(
                 "dir=ltr"
             )
             for finding in report.findings[:12]:
