@@ -97,6 +97,11 @@ def test_a_log_that_was_cut_off_is_read_anew(tmp_path: Path) -> None:
     before = run.version
     assert run.refresh(at_least=0) > before
     assert (run.iteration, max(run.curves.losses)) == (5, 3.0)
+    longer = json.dumps(update(3, [1.0] * 60)).encode() + b"\n"
+    events.write_bytes(b"".join(whole[:4]) + longer)
+    run.refresh(at_least=0)
+    assert run.iteration == 63, "cut off, and grown beyond where it was, between two looks"
+    assert len(run.curves.losses) == 63
 
 
 def test_what_is_damaged_or_gone_is_said_and_what_was_read_stays(folder: Path, tmp_path: Path) -> None:

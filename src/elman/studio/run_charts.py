@@ -7,7 +7,8 @@ from elman.studio.runs_index import WatchedRun
 from elman.studio.texts import Translate
 
 # ECharts draws on a canvas, which knows no CSS variables: these are readable on light and on dark paper.
-TRAINING, VALIDATION, BASELINE, SOFT = "#7d97a5", "#1f8cab", "#c07a45", "#8a949d"
+TRAINING, VALIDATION, SOFT = "#7d97a5", "#1f8cab", "#8a949d"
+BASELINES = {"ngram": "#c07a45", "unigram": "#b09a2c"}
 PALETTE = ("#1f8cab", "#c07a45", "#6a9a3b", "#b4556e", "#7a6bb5", "#b09a2c", "#3f9e8f", "#9a6a4b")
 
 
@@ -17,7 +18,12 @@ def _axes(scale: str) -> dict[str, Any]:
     return {
         "animation": False,
         "grid": {"left": 8, "right": 16, "top": 34, "bottom": 8, "containLabel": True},
-        "xAxis": {"type": "log" if scale == "log" else "value", "axisLabel": label, "splitLine": {"show": False}},
+        "xAxis": {
+            "type": "log" if scale == "log" else "value",
+            "max": "dataMax",
+            "axisLabel": {**label, "hideOverlap": True, "showMaxLabel": False},
+            "splitLine": {"show": False},
+        },
         "yAxis": {"type": "value", "scale": True, "axisLabel": label, "splitLine": split},
         "tooltip": {"trigger": "axis", "renderMode": "richText", "confine": True},
     }
@@ -47,12 +53,12 @@ def _baselines(run: WatchedRun, t: Translate, last: float) -> list[dict[str, Any
     if not isinstance(found, dict):
         return []
     lines = []
-    for name in ("ngram", "unigram"):
+    for name, color in BASELINES.items():
         nats = found.get(name)
         if isinstance(nats, int | float) and math.isfinite(nats):
             label = t(f"runs.{name}", order=found.get("ngram_order", "n")) if name == "ngram" else t(f"runs.{name}")
-            line = _line(name, label, [[1, nats], [last, nats]], BASELINE, width=1.5)
-            lines.append({**line, "lineStyle": {"type": "dashed", "width": 1.5}})
+            line = _line(name, label, [[1, nats], [last, nats]], color, width=1.5)
+            lines.append({**line, "lineStyle": {"color": color, "type": "dashed", "width": 1.5}})
     return lines
 
 

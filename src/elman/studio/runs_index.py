@@ -12,7 +12,7 @@ import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -56,15 +56,21 @@ class Curves:
 
     def add(self, event: dict[str, Any]) -> None:
         """One event of kind `update`."""
-        if not isinstance(event["loss"], list):
+        losses = event["loss"]
+        if not isinstance(losses, list):
             raise TypeError("the losses of an update are a list")
-        losses = [_number(loss) for loss in event["loss"]]
-        self.starts.append(int(event["iteration"]))
+        try:
+            found = array("f", losses)
+        except TypeError:
+            found = array("f", map(_number, losses))
+        first = int(event["iteration"])
+        rates = [_number(event.get(name)) for name in ("learning_rate", "gradient_norm", "symbols_per_second")]
+        # Nothing is kept of an event before all of it is known to be sound.
+        self.starts.append(first)
         self.sizes.append(len(losses))
-        self.losses.extend(losses)
-        self.learning_rate.append(_number(event.get("learning_rate")))
-        self.gradient_norm.append(_number(event.get("gradient_norm")))
-        self.speed.append(_number(event.get("symbols_per_second")))
+        self.losses.extend(found)
+        for curve, rate in zip((self.learning_rate, self.gradient_norm, self.speed), rates, strict=True):
+            curve.append(rate)
 
 
 class WatchedRun:
@@ -88,6 +94,7 @@ class WatchedRun:
         self.version = 0
         """Grows with everything that is read: who has seen this number has seen it all."""
         self._position, self._line, self._inode = 0, 0, -1
+        self._newest = b""  # the line before `_position`
 
     @property
     def kind(self) -> str:
@@ -144,7 +151,7 @@ class WatchedRun:
             return
         with open(events, "rb") as file:
             status = os.fstat(file.fileno())
-            if status.st_ino != self._inode or status.st_size < self._position:
+            if status.st_ino != self._inode or not self._goes_on(file):
                 # Another log stands in its place, or a resumed run has cut off what will happen again.
                 description, version = self.description, self.version
                 self._forget()
@@ -158,6 +165,11 @@ class WatchedRun:
                         return
         self._say("")
 
+    def _goes_on(self, file: BinaryIO) -> bool:
+        """Whether the newest line that was read still stands where it stood: a log that was cut off may have grown since."""
+        file.seek(self._position - len(self._newest))
+        return file.read(len(self._newest)) == self._newest
+
     def _describe(self) -> None:
         file = self.path / CONFIG_NAME
         try:
@@ -170,12 +182,12 @@ class WatchedRun:
     def _take(self, line: bytes) -> bool:
         """One whole line of the log; False where it is damaged: behind it nothing is believed."""
         try:
-            event = json.loads(line)
-            self._event(event)
+            self._event(json.loads(line.decode()))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             self._say(f"line {self._line + 1} of {EVENTS_NAME} is damaged")
             return False
-        self._position += len(line) + 1
+        self._newest = line + b"\n"
+        self._position += len(self._newest)
         self._line += 1
         self.version += 1
         return True
@@ -275,7 +287,7 @@ def _means(numbers: np.ndarray, values: np.ndarray, scale: str, points: int) -> 
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    return value if type(value) is float else float(value) if isinstance(value, int) else math.nan
 
 
 def _changed(path: Path) -> float:
