@@ -1,0 +1,167 @@
+"""What the studio costs: to open a long run, until a live curve shows what was written, and to a training that 20 tabs look at.
+
+    python benchmarks/studio.py                 all three; about four minutes
+    python benchmarks/studio.py --only cost     `open`, `lag` or `cost`
+
+A real Chromium runs on the same two cores, so the cost of the tabs holds their drawing too. The bounds: a run of 100,000 events
+and 500 samples opens in 2 s, a curve lags 1 s, twenty tabs take 3 % of the training's speed.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from measuring import report
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from browser import browser, opened_page, running_studio
+from elman.config import Config
+from elman.training.runs import Run
+
+EVENTS, SAMPLES, TABS = 100_000, 500, 20
+NEWEST = """() => {
+  const charts = [...document.querySelectorAll('.chart')].map(e => getElement(+e.id.slice(1))).filter(c => c && c.chart);
+  const data = charts.length ? charts[0].chart.getOption().series[0].data : [];
+  return data.length ? data[data.length - 1][0] : 0;
+}"""
+"""The last update that the curve of losses shows."""
+
+
+def update(iteration: int, loss: float) -> dict[str, Any]:
+    """An event of one update, as training logs it."""
+    rates = {"learning_rate": 0.002, "gradient_norm": 0.5, "symbols_per_second": 250_000.0}
+    return {"kind": "update", "iteration": iteration, "loss": [loss], **rates, "elapsed": 0.01 * iteration}
+
+
+def make_run(path: Path, events: int, samples: int) -> Path:
+    """A run folder with a log of that length; losses fall and are noisy."""
+    about = {"format": 1, "task": "text", "elman": "0", "inputs": ["made.txt"], "digest": "0"}
+    run = Run.create(path, {"run": about, **Config().to_dict("text")})
+    draw = random.Random(0)
+    with (path / "events.jsonl").open("a") as log:
+        for iteration in range(events):
+            event = update(iteration, 1.4 + 2.5 / (1 + iteration / 500) + draw.gauss(0, 0.05))
+            log.write(json.dumps(event) + "\n")
+            if samples and iteration % (events // samples) == 0:
+                text = "".join(draw.choices("etaoin shrdlu\n", k=500))
+                sample = {"kind": "sample", "iteration": iteration, "text": text, "elapsed": 0.01 * iteration}
+                log.write(json.dumps(sample) + "\n")
+    return run.path
+
+
+def opening(chromium: Any, folder: Path) -> list[float]:
+    """Seconds from the address to the last point of the curve and the newest sample: by a new studio, then by one that knows it."""
+    make_run(folder / "long", EVENTS, SAMPLES)
+    found = []
+    with running_studio(folder, dict(os.environ)) as address:
+        for _ in range(4):
+            with opened_page(chromium, address) as opened:
+                began = time.perf_counter()
+                opened.page.goto(f"{address}/?run=long")
+                opened.page.wait_for_selector("pre.sample")
+                opened.page.wait_for_function(f"({NEWEST})() > {EVENTS * 0.99}")
+                found.append(time.perf_counter() - began)
+    return found
+
+
+def lagging(chromium: Any, folder: Path) -> list[float]:
+    """Seconds from a line in the log to the point of the curve, at times that fall anywhere between two looks."""
+    path, draw = make_run(folder / "live", 200, 0), random.Random(1)
+    found = []
+    with running_studio(folder, dict(os.environ)) as address, opened_page(chromium, address) as opened:
+        opened.page.goto(f"{address}/?run=live")
+        with Run(path).writing() as log:
+            opened.page.wait_for_function(f"({NEWEST})() >= 200")
+            for iteration in range(200, 220):
+                time.sleep(draw.uniform(1.0, 1.5))
+                began = time.perf_counter()
+                log.write(**update(iteration, 2.0))
+                opened.page.wait_for_function(f"({NEWEST})() > {iteration}", polling=20)
+                found.append(time.perf_counter() - began)
+    return found
+
+
+def speed(events: Path, seconds: float) -> float:
+    """Symbols per second that the training logs in that time, the median of its blocks."""
+    before = events.stat().st_size
+    time.sleep(seconds)
+    with events.open("rb") as file:
+        file.seek(before)
+        lines = file.read().split(b"\n")[1:-1]
+    blocks = [json.loads(line) for line in lines]
+    return statistics.median(block["symbols_per_second"] for block in blocks if block["kind"] == "update")
+
+
+def costing(chromium: Any, folder: Path, rounds: int) -> dict[str, list[float]]:
+    """The speed of one training, without anybody looking and with twenty tabs, in turn."""
+    text = folder.parent / "text.txt"
+    draw = random.Random(2)
+    text.write_text(
+        "".join(draw.choice(["the", "a", "cat", "dog", "sat", "on", "mat", "ran"]) + " " for _ in range(300_000))
+    )
+    words = ["--run", str(folder / "training"), "--hidden", "256", "--minutes", "30", "--sample-every", "1000"]
+    training = subprocess.Popen(
+        [sys.executable, "-m", "elman", "train", "text", str(text), *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    events = folder / "training" / "events.jsonl"
+    found: dict[str, list[float]] = {"alone": [], "tabs": []}
+    try:
+        with running_studio(folder, dict(os.environ)) as address:
+            while not events.exists() or events.stat().st_size < 20_000:
+                assert training.poll() is None, "the training ended"
+                time.sleep(0.5)
+            for _ in range(rounds):
+                found["alone"].append(speed(events, 12))
+                with ExitStack() as stack:
+                    for _ in range(TABS):
+                        opened = stack.enter_context(opened_page(chromium, address))
+                        opened.page.goto(f"{address}/?run=training", wait_until="commit")
+                    time.sleep(10)
+                    found["tabs"].append(speed(events, 12))
+                time.sleep(18)  # until the studio has given up the pages that left
+    finally:
+        training.terminate()
+        training.wait(60)
+    return found
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("open", "lag", "cost"))
+    parser.add_argument("--rounds", type=int, default=3, help="of the cost")
+    chosen = parser.parse_args()
+    figures: dict[str, Any] = {}
+    rows: list[tuple[str, ...]] = [("what", "measured", "bound")]
+    with tempfile.TemporaryDirectory() as folder, browser() as chromium:
+        runs = Path(folder) / "runs"
+        runs.mkdir()
+        if chosen.only in (None, "open"):
+            found = figures["open_seconds"] = opening(chromium, runs)
+            rows.append(("open 100,000 events, a new studio", f"{found[0]:.2f} s", "2 s"))
+            rows.append(("the same again, median", f"{statistics.median(found[1:]):.2f} s", "2 s"))
+        if chosen.only in (None, "lag"):
+            found = figures["lag_seconds"] = lagging(chromium, runs)
+            rows.append(("lag of a live curve, median", f"{statistics.median(found):.2f} s", "1 s"))
+            rows.append(("its greatest", f"{max(found):.2f} s", "1 s"))
+        if chosen.only in (None, "cost"):
+            speeds = figures["symbols_per_second"] = costing(chromium, runs, chosen.rounds)
+            lost = [100 * (1 - b / a) for a, b in zip(speeds["alone"], speeds["tabs"], strict=True)]
+            figures["lost_percent"] = lost
+            rows.append(("cost of 20 tabs, median", f"{statistics.median(lost):.1f} %", "3 %"))
+    report("studio" if chosen.only is None else f"studio-{chosen.only}", rows, figures)
+
+
+if __name__ == "__main__":
+    main()
