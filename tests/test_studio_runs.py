@@ -1,9 +1,10 @@
 """The page Runs in a real browser: live curves, the timeline of samples, hostile folders; and the frame that all pages stand in."""
 
+import asyncio
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from browser import Opened, browser, needs_browser, opened_page, running_studio
 from elman.config import Config
+from elman.studio.app import Shared, Studio
 from elman.studio.runs_index import RunsIndex, WatchedRun
 from elman.studio.texts import LANGUAGES, table, translator
 from elman.text.trainer import train_text
@@ -137,6 +139,23 @@ def test_long_curves_are_thinned_to_their_means(tmp_path: Path) -> None:
     assert len(curve) == 200
     np.testing.assert_allclose([y for _, y in curve], losses.reshape(200, 100).mean(axis=1), atol=0.02)
     assert len(run.loss_curve("log", 200)) <= 200
+
+
+def test_who_waits_for_work_ends_with_the_studio(monkeypatch: pytest.MonkeyPatch) -> None:
+    studio = Studio(Shared(Path()), "en", translator("en"), {})
+
+    async def answers(work: Callable[[], Any]) -> Any:
+        return work()
+
+    async def answers_no_more(work: Callable[[], Any]) -> None:
+        return None
+
+    monkeypatch.setattr("elman.studio.app.run.io_bound", answers)
+    assert asyncio.run(studio.read(lambda: None)) is None, "what returns nothing is work too"
+    assert asyncio.run(studio.compute(int, "7")) == 7
+    monkeypatch.setattr("elman.studio.app.run.io_bound", answers_no_more)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(studio.read(int, "7"))
 
 
 # The table of texts -------------------------------------------------------------------------------------------------------------

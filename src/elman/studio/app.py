@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from nicegui import app, run, ui
@@ -86,7 +86,7 @@ async def _beside(work: Callable[[], Result]) -> Result:
     found = await run.io_bound(lambda: (work(),))
     if found is None:  # NiceGUI's answer for work that it no longer does
         raise asyncio.CancelledError
-    return cast(tuple[Result], found)[0]
+    return found[0]
 
 
 class ModelPicker:
@@ -197,6 +197,7 @@ def serve(
     chosen = _free_port(host, port)
     create(shared, LOCAL if host in LOCAL else ("*",))
     shown = f"[{host}]" if ":" in host else host
+    logging.getLogger("uvicorn.error").addFilter(_is_no_departure)
     announce(f"http://{shown}:{chosen}/")
     ui.run(
         host=host,
@@ -210,6 +211,12 @@ def serve(
         show_welcome_message=False,
         reconnect_timeout=15.0,
     )
+
+
+def _is_no_departure(record: logging.LogRecord) -> bool:
+    """False for what Starlette logs as an error when a browser leaves in the middle of a request."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, RuntimeError) and str(error) == "No response returned.")
 
 
 def _free_port(host: str, port: int | None) -> int:
