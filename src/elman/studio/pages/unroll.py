@@ -25,6 +25,7 @@ class UnrollPage:
         self.studio, self.t = studio, studio.t
         self.path, self.model = Path(), None
         self.trained = "run" in studio.query
+        self.asked = 0
 
     def build(self) -> None:
         """The choices, and a place for the walk, which is filled at once."""
@@ -79,12 +80,16 @@ class UnrollPage:
             return
         of_numbers = self.model is not None and not isinstance(self.model, TextModel)
         self.steps.visible, self.text.visible = of_numbers, not of_numbers
+        self.asked += 1
+        mine = self.asked
         try:
             scene = await self.studio.compute(self._scene)
             walk = Walk(self.studio, scene, await self.studio.compute(scene.unroll))
         except ElmanError as error:
             self.problem.text = str(error)
             return
+        if mine != self.asked:
+            return  # something else was chosen meanwhile, and is on its way
         self.problem.text = ""
         self.place.clear()
         with self.place:
