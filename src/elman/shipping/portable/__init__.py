@@ -1,0 +1,1 @@
+"""Files that leave with a model as they stand here: they import nothing of elman."""
