@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError, StarletteHTTPException
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import Response, StreamingResponse
 
@@ -348,8 +348,8 @@ def _add_refusals(app: FastAPI) -> None:
         message, param = problems_in_words(error.errors())
         return Answer(error_body(400, message, param), status_code=400)
 
-    @app.exception_handler(HTTPException)
-    async def _(request: Request, error: HTTPException) -> Answer:
+    @app.exception_handler(StarletteHTTPException)
+    async def _(request: Request, error: StarletteHTTPException) -> Answer:
         body = error_body(error.status_code, str(error.detail), getattr(error, "param", None))
         return Answer(body, status_code=error.status_code, headers=error.headers)
 
