@@ -16,6 +16,7 @@ def _time_axes() -> dict[str, Any]:
     split = {"lineStyle": {"color": SOFT, "opacity": 0.25}}
     return {
         "animation": False,
+        "useUTC": True,  # every browser shows the table's own clock: see `_points`
         "grid": {"left": 8, "right": 18, "top": 40, "bottom": 8, "containLabel": True},
         "legend": {"top": 0, "textStyle": {"color": SOFT}, "type": "scroll"},
         "tooltip": {"trigger": "axis", "renderMode": "richText", "confine": True},
@@ -110,7 +111,8 @@ def _line(name: str, data: list, color: str, width: float = 1.5) -> dict[str, An
 
 
 def _points(times: list[str], values: Any) -> list[list]:
-    return [[time, _number(value)] for time, value in zip(times, values, strict=True)]
+    """Times are those of the table's clock; called UTC, no browser moves them, and no hour is missing where its own clock jumps."""
+    return [[f"{time}Z", _number(value)] for time, value in zip(times, values, strict=True)]
 
 
 def _number(value: Any) -> float | None:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ class Started:
     @property
     def alive(self) -> bool:
         """Whether the process is still this training, and no other that got its number since."""
+        if self.process in _CHILDREN:
+            return _CHILDREN[self.process].poll() is None
         try:
             words = Path(f"/proc/{self.process}/cmdline").read_bytes().split(b"\0")
         except OSError:
-            return _is_child(self.process)
-        return b"train" in words and any(self.name in word.decode("utf-8", "replace") for word in words)
+            return False
+        return b"train" in words and os.fsencode(self.name) in map(os.path.basename, words)
 
     def said(self) -> list[str]:
         """The last lines of what it said, without what would move a terminal's cursor."""
@@ -90,7 +93,8 @@ class Trainings:
     def resume(self, name: str) -> Started:
         """Go on with a run of the folder.
 
-        Raises: `RunError` where there is no such run.
+        Raises: `RunError` where there is no such run, or where the studio is training it already. A process that somebody else
+        began is told by the run's lock, and what was started here says so and ends.
         """
         path = self.runs / checked_name(name)
         if not (path / "config.toml").is_file():
@@ -122,24 +126,34 @@ class Trainings:
         return [found for file in files[:50] if (found := self.started(file.stem)) is not None]
 
     def upload_path(self, name: str) -> Path:
-        """Where an uploaded file goes: its own name made harmless, in a folder of the studio's.
+        """A new file for what is uploaded: its own name made harmless, in a folder of the studio's.
 
-        Raises: `RunError` where the folder cannot be made.
+        Raises: `RunError` where it cannot be made.
         """
         folder = self.folder / "uploads"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make {folder}: {error.strerror}; check who may write there") from None
         stem, suffix = os.path.splitext(re.split(r"[/\\]", name)[-1])
         stem = re.sub(r"[^\w-]+", "-", stem).strip("-")[:60] or "upload"
         suffix = re.sub(r"[^\w.]", "", suffix)[:12]
         path, number = folder / f"{stem}{suffix}", 2
-        while path.exists():
-            path, number = folder / f"{stem}-{number}{suffix}", number + 1
-        return path
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            while True:
+                try:
+                    path.touch(exist_ok=False)  # taken from now on, whoever else uploads the same name
+                    return path
+                except FileExistsError:
+                    path, number = folder / f"{stem}-{number}{suffix}", number + 1
+        except OSError as error:
+            raise RunError(f"cannot write in {folder}: {error.strerror}; check who may write there") from None
 
     def _begin(self, name: str, words: list[str], source: str = "") -> Started:
+        with _STARTING:
+            return self._begin_alone(name, words, source)
+
+    def _begin_alone(self, name: str, words: list[str], source: str) -> Started:
+        before = self.started(name)
+        if before is not None and before.alive:
+            raise RunError(f"the run {name!r} is being trained already: stop it first, or choose another name")
         log = self.folder / f"{name}.log"
         # Behind `--`, whatever a source is called, it is no flag.
         command = [sys.executable, "-m", "elman", *words, *(["--", source] if source else [])]
@@ -162,13 +176,11 @@ class Trainings:
         return Started(name, process.pid, log)
 
 
+_STARTING = threading.Lock()
+"""Held while a training is started: two clicks at once begin one, and the second is told."""
+
 _CHILDREN: dict[int, subprocess.Popen] = {}
 """Processes that this studio started: asked now and then, so that none is left as a zombie."""
-
-
-def _is_child(number: int) -> bool:
-    child = _CHILDREN.get(number)
-    return child is not None and child.poll() is None
 
 
 def reap() -> None:
@@ -237,5 +249,6 @@ async def keep_upload(trainings: Trainings, file: Any) -> Path:
     try:
         await file.save(path)
     except OSError as error:
+        path.unlink(missing_ok=True)
         raise RunError(f"{file.name} cannot be kept: {error.strerror}") from None
     return path

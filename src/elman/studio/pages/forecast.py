@@ -1,6 +1,7 @@
 """The page Forecast: a forecaster asked at any moment of a table, and its scores beside those of simple methods."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from elman.series.model import SeriesModel
 from elman.series.panel import Panel
 from elman.series.recent import read_recent
 from elman.series.results import fans
+from elman.series.scoring.moments import local_times
 from elman.series.trainer import locate, reopen
 from elman.studio.app import Studio
 from elman.studio.forecast_charts import error_options, fan_options, slice_options
@@ -44,6 +46,16 @@ class Asked:
     def last(self) -> np.ndarray:
         """Of each series the last row with a measurement: the latest moment at which a forecast can be made."""
         return last_measured(self.panel, self.model.encoding.known)
+
+    def place(self, series: int, time: str) -> int:
+        """Which row of a series, counted from its first, is the last by a time of the table's clock. Raises: `DataError`."""
+        try:
+            wanted = np.datetime64(datetime.fromisoformat(time).replace(tzinfo=None), "us").astype(np.int64)
+        except ValueError:
+            raise DataError(f"{time[:40]!r} is no time: year-month-day hour:minute, such as 2020-01-31 12:00") from None
+        first, last = int(self.panel.offsets[series]), int(self.last[series])
+        clock = local_times(self.panel.times[first : last + 1], self.panel.time_zone)
+        return max(0, int(np.searchsorted(clock, wanted, side="right")) - 1)
 
     def fan(self, series: int, back: int) -> dict[str, Any]:
         """The forecast made `back` rows before the last one. Raises: `DataError` for a series without measurements."""
@@ -141,6 +153,8 @@ class ForecastPage:
                     self.series.props("outlined dense").style("min-width: 12rem")
                 else:
                     self.series = None
+                self.moment = ui.input(t("forecast.moment")).props("type=datetime-local outlined dense stack-label")
+                self.moment.on("keydown.enter", self._moment_chosen).on("blur", self._moment_chosen)
                 ui.button(t("forecast.earlier"), on_click=lambda: self._move(-1)).props("outline no-caps")
                 ui.button(t("forecast.later"), on_click=lambda: self._move(1)).props("outline no-caps")
             with ui.element("div").classes("scrub").style("margin-top: .6rem"):
@@ -152,11 +166,12 @@ class ForecastPage:
             ui.label(t("forecast.rows", rows=panel.row_count, step=str(panel.step))).props("dir=auto")
             sentences = [*asked.warnings, *(finding.sentence for finding in asked.report.findings)]
             for sentence in sentences[:MOST_FINDINGS]:
-                ui.label(f"· {printable(sentence)}").classes("soft").props("dir=auto")
+                ui.label(f"· {printable(sentence)}").classes("soft").props("dir=auto").style("overflow-wrap: anywhere")
         self._say(fan)
 
     def _say(self, fan: dict[str, Any]) -> None:
         each = f" · {self.t('forecast.each', ahead=fan['each_before'])}" if "each_before" in fan else ""
+        self.moment.value = fan["origin"][:16]
         self.caption.text = f"{self.t('forecast.origin')}: {day_of(fan['origin'])}{each}"
 
     async def _reseries(self) -> None:
@@ -166,6 +181,18 @@ class ForecastPage:
         self.slider.props(f"max={max(1, rows)}")
         self.slider.value = rows
         await self._refresh()
+
+    async def _moment_chosen(self) -> None:
+        assert self.asked is not None
+        self.problem.text = ""
+        try:
+            self.slider.value = self.asked.place(self._number(), self.moment.value or "")
+        except DataError as error:
+            self.problem.text = str(error)
+
+    def _number(self) -> int:
+        """Which series is shown."""
+        return int(self.series.value) if self.series is not None else 0
 
     async def _move(self, way: int) -> None:
         assert self.asked is not None
@@ -177,13 +204,12 @@ class ForecastPage:
         if self.waiting or self.asked is None:
             return
         self.waiting = True
-        place = -1
+        shown: tuple[int, int] | None = None
         try:
-            while place != self.slider.value:
-                place = self.slider.value
-                number = int(self.series.value) if self.series is not None else 0
+            while shown != (wanted := (self._number(), int(self.slider.value))):
+                shown = number, place = wanted
                 rows = int(self.asked.last[number] - self.asked.panel.offsets[number])
-                fan = await self.studio.compute(self.asked.fan, number, rows - int(place))
+                fan = await self.studio.compute(self.asked.fan, number, rows - place)
                 self.chart.run_chart_method("setOption", fan_options(fan, self.t), {"replaceMerge": ["series"]})
                 self._say(fan)
         except ElmanError as error:

@@ -71,9 +71,10 @@ class WritePage:
                 choices = {"surprise": t("write.surprise"), "novelty": t("write.novelty")}
                 self.coloring = ui.select(choices, value="surprise", label=t("write.color_by"), on_change=self._color)
                 self.coloring.props("outlined dense").style("min-width: 16rem")
-                self.place = ui.label(t("write.look")).classes("mono").props("dir=auto role=status")
+                self.place = ui.label(t("write.look")).classes("mono").props("role=status")
             self.copied = ui.label().classes("soft").style("min-height: 3rem")
         self.timer = ui.timer(DRAW_SECONDS, self._draw, active=False)
+        ui.context.client.on_delete(self._halt)  # nobody is left to read on
 
     def _number(self, name: str, start: float, least: float, most: float, step: float) -> ui.number:
         return ui.number(self.t(f"write.{name}"), value=start, min=least, max=most, step=step).props("outlined dense")
@@ -166,10 +167,16 @@ class WritePage:
         if self.written is None or not 0 <= place < len(self.written.characters):
             return
         chances = [
-            f"{printable(_visible(character))} {100 * p:.1f} %" for character, p in self.written.alternatives(place)
+            _isolated(f"{printable(_visible(character))} {100 * p:.1f} %")
+            for character, p in self.written.alternatives(place)
         ]
         here = printable(_visible(self.written.characters[place]))
-        self.place.text = f"{here} ← {self.t('write.alternatives')}: {'  '.join(chances)}"
+        self.place.text = f"{_isolated(here)} ← {self.t('write.alternatives')}: {'  '.join(chances)}"
+
+
+def _isolated(text: str) -> str:
+    """A text whose direction leaves that of its neighbors alone, and theirs its."""
+    return f"\u2068{text}\u2069"
 
 
 def _visible(character: str) -> str:
