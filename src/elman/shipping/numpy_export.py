@@ -15,7 +15,7 @@ def write_numpy(parts: Parts, folder: Path) -> None:
     """Write the three files into `folder`, which is made where it is not there. Raises: `RunError` where the system refuses."""
     folder.mkdir(parents=True, exist_ok=True)
     packed = io.BytesIO()
-    np.savez(packed, allow_pickle=False, **parts.arrays)  # type: ignore[arg-type]
+    np.savez(packed, allow_pickle=False, **parts.arrays)
     program = importlib.resources.files("elman.shipping.portable").joinpath("model.py").read_bytes()
     write_atomically(folder / "weights.npz", packed.getvalue())
     write_atomically(folder / "model.py", program)

@@ -65,7 +65,7 @@ def to_onnx(parts: Parts) -> onnx.ModelProto:
     for state in states:
         graph.node("Concat", [f"{state}_after_{number}" for number in range(stacks)], f"{state}_out", axis=0)
     answer, shape = _answer(parts, graph, said)
-    state_shape = [stacks, "batch", parts.hidden]
+    state_shape: list[str | int | None] = [stacks, "batch", parts.hidden]
     inputs = [source, *(helper.make_tensor_value_info(name, TensorProto.FLOAT, state_shape) for name in states)]
     outputs = [helper.make_tensor_value_info(answer, TensorProto.FLOAT, ["time", "batch", *shape])]
     outputs += [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, state_shape) for name in states]
