@@ -1,0 +1,36 @@
+"""The flags of `elman export`. Like the whole command line, it loads neither JAX nor NumPy."""
+
+from collections.abc import Callable
+from typing import Any
+
+TARGETS = ("onnx", "torch", "numpy", "c", "web")
+
+AddCommand = Callable[..., Any]
+
+
+def add_export(commands: Any, add: AddCommand) -> None:
+    """The parser of `elman export`."""
+    parser = add(
+        commands,
+        "export",
+        "take a model elsewhere: ONNX, PyTorch, NumPy, C, a web page",
+        description="Write a model for another runtime, run it there and compare it with the original, on random input and on real "
+        "input, before anything is called done. ONNX and PyTorch need the extra: pip install 'elman[export]'.",
+    )
+    parser.add_argument("model", metavar="RUN|BUNDLE", help="a run folder or a bundle")
+    parser.add_argument("--to", required=True, choices=TARGETS, help="what to write")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="the file (.onnx, .safetensors, .c, .html), or for numpy the folder",
+    )
+    parser.add_argument("--force", action="store_true", help="replace what is there already")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help="text or a table to compare on (default: the run's own, or text that the model writes)",
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="folder with corpora and tables (default: $ELMAN_DATA)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
