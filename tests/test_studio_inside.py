@@ -2,26 +2,21 @@
 
 import base64
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from browser import Opened, browser, needs_browser, opened_page, running_studio
 from elman.errors import DataError
-from elman.insight.subjects import text_subject
+from elman.insight.attribution import CALENDAR
 from elman.insight.tracing import trace
 from elman.studio.components import levels
 from elman.studio.inside_text import character_html, visible_in_text
 from elman.studio.looking import MOST_CHARACTERS, TextLook, look_at_series, look_at_text, text_for
-from elman.studio.moving import CALENDAR
 from elman.studio.plot_svg import Plot
-from elman.studio.remembering import ENDS, memory
 from elman.studio.texts import translator
 from elman.text.model import TextModel
 from elman.text.scoring import symbol_losses
@@ -107,31 +102,6 @@ def test_what_moved_a_symbol_is_the_gradient_of_its_log_probability(look: TextLo
     np.testing.assert_allclose(look.gradient(place)[:place], expected, atol=1e-6)
     assert not look.gradient(place)[place:].any()
     assert not look.gradient(0).any()
-
-
-def test_the_memory_of_one_unit_is_the_product_of_its_slopes() -> None:
-    text = "abcab" * 20
-    subject = text_subject(TextModel.untrained(text, cell="elman", hidden=1), text)
-    states = trace(subject.network, subject.xs).layers[0].hidden[:, 0]
-    slopes = np.abs(float(subject.network.cells[0].weight_hidden[0, 0]) * (1 - states**2))
-    found = memory(subject)
-    lags = found.lags[-1]
-    last = len(text) - 1
-    ends = np.unique(np.linspace(lags, last, ENDS).astype(int))
-    expected = [[slopes[end - lag + 1 : end + 1].prod() for lag in found.lags] for end in ends]
-    np.testing.assert_allclose(found.norm, np.exp(np.log(expected).mean(axis=0)), rtol=1e-3)
-    assert [len(values) for _, values in found.singular] == [1]
-
-
-def test_a_steady_decay_has_its_half_life() -> None:
-    text = "ab" * 60
-    model = TextModel.untrained(text, cell="elman", activation="relu", hidden=2)
-    cell = model.network.cells[0]
-    decay = eqx.tree_at(lambda c: c.weight_hidden, cell, 0.9 * jnp.eye(2))
-    network = eqx.tree_at(lambda n: n.cells, model.network, (eqx.tree_at(lambda c: c.bias, decay, jnp.ones(2)),))
-    found = memory(replace(text_subject(model, text), network=network))
-    assert found.half_life == 7, "0.9^6 = 0.53, 0.9^7 = 0.48"
-    np.testing.assert_allclose(found.norm, 0.9**found.lags, rtol=1e-4)
 
 
 def test_what_moved_a_forecast_sums_to_the_difference() -> None:

@@ -7,16 +7,19 @@ from typing import Any
 from nicegui import ui
 
 from elman.errors import ElmanError
+from elman.insight.memory import Memory
 from elman.insight.units import Ranking, Saturation
 from elman.studio.app import Studio
 from elman.studio.layout import subheading
 from elman.studio.plot_svg import Plot, range_of
-from elman.studio.remembering import Memory
 from elman.studio.texts import Translate
 from elman.studio.unroll_view import number
 
 PATH = 400
 """Steps of a trajectory that are drawn around the one looked at."""
+
+AT_ONCE = 256
+"""Units up to which the memory is measured unasked: more take seconds, in which nothing else could be computed."""
 
 TAIL = 12
 """Steps before it whose way is drawn as a line."""
@@ -127,22 +130,29 @@ def saturation_plot(found: list[Saturation], t: Translate) -> str:
 
 
 class MemoryPanel:
-    """How far back the state remembers: measured when the page stands, because it takes a moment."""
+    """How far back the state remembers: measured when the page stands; of a large network, when a visitor asks for it."""
 
     def __init__(self, studio: Studio, look: Any) -> None:
         self.studio, self.t, self.look = studio, studio.t, look
+        self.button: ui.button | None = None
 
     def build(self) -> None:
         """Title and places for pictures of a size known before."""
         t = self.t
         subheading(t("inside.memory"))
-        self.words = ui.label(t("inside.looking")).props("aria-live=polite")
+        self.words = ui.label().props("aria-live=polite")
         self.picture = ui.html("", sanitize=False).classes("plot-place")
         ui.label(t("inside.singular")).classes("soft small")
         self.singular = ui.html("", sanitize=False).classes("plot-place low")
-        ui.timer(0, self._measure, once=True)
+        if sum(self.look.sizes) <= AT_ONCE:
+            ui.timer(0, self._measure, once=True)
+        else:
+            self.button = ui.button(t("inside.memory_button"), on_click=self._measure).props("outline no-caps")
 
     async def _measure(self) -> None:
+        self.words.text = self.t("inside.looking")
+        if self.button is not None:
+            self.button.disable()
         try:
             found = await self.studio.compute(self.look.memory)
         except ElmanError as error:
@@ -180,18 +190,18 @@ class MemoryPanel:
 
     def _singular(self, found: Memory) -> str:
         t = self.t
-        top = max(float(values.max()) for _, values in found.singular)
-        size = max(len(values) for _, values in found.singular)
+        top = max(float(one.singular.max()) for one in found.spectra)
+        size = max(len(one.singular) for one in found.spectra)
         plot = Plot(
             (1, max(2, size)), (0, 1.05 * max(1.0, top)), t("inside.singular_x"), t("inside.singular_y"), height=220
         )
         plot.level(1.0, "third")
         kinds = ("first", "second", "soft", "here")
-        for place, (_, values) in enumerate(found.singular):
+        for place, values in enumerate(one.singular for one in found.spectra):
             plot.line(range(1, len(values) + 1), values.tolist(), kinds[place % len(kinds)])
         names = " ".join(
             f"<span class='key {kinds[place % len(kinds)]}'>{html.escape(name)}</span>"
-            for place, (name, _) in enumerate(found.singular)
+            for place, name in enumerate(one.name for one in found.spectra)
         )
         return plot.svg(t("inside.singular")) + f"<p class='keys' dir='ltr'>{names}</p>"
 

@@ -7,13 +7,13 @@ import numpy as np
 from nicegui import ui
 
 from elman.errors import ElmanError
+from elman.insight.attribution import CALENDAR, Attribution
 from elman.studio.app import Studio
 from elman.studio.components import HeatCells, levels
 from elman.studio.inside_panels import GatesPanel, MemoryPanel, RankingPanel, TrajectoryPanel
 from elman.studio.layout import card, subheading
 from elman.studio.looking import SeriesLook
 from elman.studio.matrix_view import matrix
-from elman.studio.moving import CALENDAR, Attribution
 from elman.studio.plot_svg import Plot, range_of
 from elman.studio.texts import Translate
 from elman.studio.unroll_view import number

@@ -4,13 +4,16 @@ The numbers are `elman.insight`'s; here they are kept together and handed out as
 `memory`, `trajectory`, `gradient`, `attribution`) is called off the event loop.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from elman.errors import DataError
+from elman.insight.attribution import Attribution, attribution
+from elman.insight.connectivity import what_moved
 from elman.insight.features import Feature, series_features, text_features
+from elman.insight.memory import Memory, memory
 from elman.insight.subjects import Subject, series_subject, text_subject
 from elman.insight.surprise import Surprise, text_surprise
 from elman.insight.tracing import trace
@@ -18,9 +21,6 @@ from elman.insight.units import Activity, Ranking, Saturation, Trajectory, activ
 from elman.series import trainer as series_trainer
 from elman.series.model import SeriesModel
 from elman.series.panel import Panel
-from elman.studio.moving import Attribution, attribution
-from elman.studio.remembering import Memory, memory
-from elman.studio.slopes import what_moved
 from elman.text import trainer as text_trainer
 from elman.text.model import TextModel
 from elman.text.vocabulary import name_symbols
@@ -32,6 +32,9 @@ MOST_CHARACTERS = 10_000
 
 MOST_STEPS = 5_000
 """Of a series that is looked into at once."""
+
+MEASURED = 2048
+"""Steps over which the memory is measured: enough for places that differ, and a moment's work."""
 
 RANKED = 12
 """Units that a ranking shows."""
@@ -95,8 +98,9 @@ class Look:
         return found[0]
 
     def memory(self) -> Memory:
-        """How far back the state remembers."""
-        return memory(self.subject)
+        """How far back the state remembers, over the first `MEASURED` steps."""
+        subject = self.subject
+        return memory(replace(subject, xs=subject.xs[:MEASURED], labels=subject.labels[:MEASURED]))
 
     def trajectory(self) -> Trajectory:
         """The path of the top layer in two dimensions."""
@@ -201,8 +205,10 @@ def _activity(subject: Subject) -> tuple[Activity, tuple[dict[str, np.ndarray], 
     return seen, opened
 
 
-def text_for(source: str, path: Path, model: TextModel, length: int) -> str:
+def text_for(source: str, path: Path, model: TextModel, length: int, data_folder: Path | None = None) -> str:
     """The text to look at: "held_out" from the run at `path`, or a "sample" of the model's own.
+
+    data_folder: where a text that the run names is found, where the run itself does not say.
 
     Raises: `DataError` for a length that cannot be shown, or where the run's text is not what it was.
     """
@@ -212,7 +218,7 @@ def text_for(source: str, path: Path, model: TextModel, length: int) -> str:
         return model.sample(length=length, seed=0)
     run = Run(path)
     config, facts = text_trainer.read_description(run)
-    folder = Path(facts["data_folder"]) if "data_folder" in facts else None
+    folder = Path(facts["data_folder"]) if facts.get("data_folder") else data_folder
     ready = text_trainer.prepare(facts["inputs"], config, folder)
     if ready.encoded.digest != facts["digest"]:
         raise DataError(f"the text of {run.path} has changed since the run began: give a text of your own")

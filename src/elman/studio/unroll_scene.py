@@ -10,13 +10,13 @@ import numpy as np
 
 from elman.errors import DataError
 from elman.insight.graph import UnrolledGraph, series_targets, unrolled_graph
+from elman.insight.memory import GATE_LETTERS
 from elman.insight.subjects import series_subject, text_subject
 from elman.insight.tracing import Trace, trace
 from elman.network import Network, to_arrays, with_arrays
 from elman.series.model import SeriesModel
 from elman.series.panel import Panel
 from elman.studio.unroll_view import (
-    GATE_LETTERS,
     MOST_SYMBOLS,
     MOST_UNITS,
     LayerStep,

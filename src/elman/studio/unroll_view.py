@@ -6,8 +6,6 @@ last steps, and says how many it leaves out.
 
 from dataclasses import dataclass
 
-from elman.network import GRU, LSTM
-
 MOST_UNITS = 32
 """Units of a layer that are drawn: those that move most over the input."""
 
@@ -16,9 +14,6 @@ MOST_STEPS = 24
 
 MOST_SYMBOLS = 5
 """Symbols of a distribution that are drawn: the target, and the likeliest."""
-
-GATE_LETTERS: dict[type, tuple[str, ...]] = {GRU: ("r", "z", "n"), LSTM: ("i", "f", "g", "o")}
-"""The blocks of a cell's weights in their order; an Elman cell has one without a letter."""
 
 
 @dataclass(frozen=True)
