@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import elman
 from elman.commands import EXIT_ERROR, EXIT_INTERRUPTED
+from elman.commands.export_flags import add_export
 from elman.commands.inspect_flags import add_inspect
 from elman.config import Option, options, suggestion
 from elman.errors import ElmanError
@@ -80,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_backtest(commands)
     add_inspect(commands, _command)
+    add_export(commands, _command)
     _add_serve(commands)
     _add_report(commands)
     _add_studio(commands)
