@@ -63,13 +63,21 @@ def _add_graph(kinds: Any, add: AddCommand) -> None:
         add,
         "graph",
         "the unrolled graph: activations forward, gradients backward",
-        "The network unrolled over an input: every state, every loss, and each step's share of every weight's gradient.",
+        "The network unrolled over an input: every state, every loss, and each step's share of every weight's gradient. "
+        "`elman inspect graph hello` unrolls the lecture's example.",
     )
     _add_text(parser)
     _add_tables(parser)
     _add_steps(parser, "how many steps of the input (default: as many as are readable)")
     parser.add_argument(
         "--many-to-one", action="store_true", help="a loss at the last step only (default: at every step)"
+    )
+    parser.add_argument(
+        "--view",
+        default="graph",
+        choices=("graph", "cell", "walk"),
+        help="what --output draws: the unrolled graph, the first layer's last step with all numbers, or of the model `hello` the "
+        "whole walk to the update, one file for each step (default: graph)",
     )
 
 

@@ -17,9 +17,12 @@ from elman.commands.output import narrow_console, print_json, reporting
 from elman.commands.series_input import read_question
 from elman.commands.series_output import PICTURES, check_output, save_picture
 from elman.errors import ConfigError, DataError
+from elman.insight.cell_drawing import cell_figure, cell_title, walk_figures
 from elman.insight.graph import UnrolledGraph, series_graph, subject_graph
 from elman.insight.graph_drawing import graph_figure, shown_steps
 from elman.insight.subjects import text_subject
+from elman.network import Network
+from elman.text.hello import walk
 from elman.text.model import TextModel
 from elman.training.engine import use_compilation_cache
 from elman.training.progress import Reporter, printable
@@ -36,8 +39,9 @@ FEW_UNITS = 64
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A graph, what each step reads and what follows it, the outputs' names, and in words where the input is from."""
+    """A network's graph, what each step reads and what follows it, the outputs' names, and in words where the input is from."""
 
+    network: Network
     graph: UnrolledGraph
     labels: Sequence[str]
     targets: Sequence[str]
@@ -47,7 +51,9 @@ class View:
 
 def run(parsed: argparse.Namespace) -> int:
     """Unroll, print and draw."""
-    output = check_output(parsed.output, PICTURES, "--output")
+    output, drawn = check_output(parsed.output, PICTURES, "--output"), ""
+    if parsed.view == "walk" and not _is_lesson(parsed):
+        raise ConfigError("--view walk is the lecture's example: use it as `elman inspect graph hello --view walk`")
     if parsed.steps is not None and not 1 <= parsed.steps <= MOST:
         raise ConfigError(f"--steps {parsed.steps} is out of range: an integer from 1 to {MOST:,}")
     use_compilation_cache()
@@ -55,19 +61,41 @@ def run(parsed: argparse.Namespace) -> int:
         reporter.working("unrolling", 0.0)
         view = _look(parsed, reporter)
         if output is not None:
-            figure = graph_figure(view.graph, view.labels, view.targets, view.names)
-            save_picture(figure, output, f"Unrolled over {view.source}")
+            drawn = _draw(parsed.view, view, output)
     if parsed.json:
         print_json(_figures(view))
         return 0
     _show(view)
-    if output is not None:
-        print(f"picture:  {output}")
+    if drawn:
+        print(f"picture:  {drawn}")
     return 0
 
 
+def _is_lesson(parsed: argparse.Namespace) -> bool:
+    return parsed.model == "hello" and not Path("hello").exists()
+
+
+def _draw(kind: str, view: View, output: Path) -> str:
+    """Write the picture, or the pictures; returns what they are called."""
+    if kind == "graph":
+        figure = graph_figure(view.graph, view.labels, view.targets, view.names)
+        save_picture(figure, output, f"Unrolled over {view.source}")
+    elif kind == "cell":
+        graph, cell = view.graph, view.network.cells[0]
+        before = graph.carry[0][-2] if graph.steps > 1 else graph.start[0]
+        save_picture(cell_figure(cell, graph.inputs[-1], before), output, cell_title(cell))
+    else:
+        names = []
+        for number, figure in enumerate(walk_figures(walk()), 1):
+            one = output.with_stem(f"{output.stem}-{number}")
+            save_picture(figure, one, f"hello, figure {number}")
+            names.append(str(one))
+        return ", ".join(names)
+    return str(output)
+
+
 def _look(parsed: argparse.Namespace, reporter: Reporter) -> View:
-    if parsed.model == "hello" and not Path("hello").exists():
+    if _is_lesson(parsed):
         # The lecture's own example: the same weights as `elman hello`.
         model = TextModel.untrained("hello", seed=0, cell="elman", hidden=3)
         return _text_view(model, parsed.text or "hello", "the lecture's word", parsed)
@@ -89,7 +117,7 @@ def _text_view(model: TextModel, text: str, source: str, parsed: argparse.Namesp
         raise DataError(f"{source} has one character only: give at least two, one to read and one to foresee")
     graph = subject_graph(subject, many_to_one=parsed.many_to_one)
     names = [model.vocabulary.decode([code]) for code in range(model.vocabulary.size)]
-    return View(graph, subject.labels[:-1], subject.labels[1:], names, source)
+    return View(subject.network, graph, subject.labels[:-1], subject.labels[1:], names, source)
 
 
 def _series_view(parsed: argparse.Namespace, reporter: Reporter) -> View:
@@ -104,7 +132,14 @@ def _series_view(parsed: argparse.Namespace, reporter: Reporter) -> View:
     steps, many_to_one = parsed.steps or STEPS, parsed.many_to_one
     subject, graph = series_graph(model, panel, origin=origin, steps=steps, many_to_one=many_to_one)
     targets = [f"{value:+.3f}" for value in graph.targets[:, -1]]
-    return View(graph, subject.labels, targets, [f"+{row}" for row in ahead], parsed.data or "the run's own table")
+    return View(
+        subject.network,
+        graph,
+        subject.labels,
+        targets,
+        [f"+{row}" for row in ahead],
+        parsed.data or "the run's own table",
+    )
 
 
 def _figures(view: View) -> dict[str, Any]:

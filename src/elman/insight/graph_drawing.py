@@ -41,7 +41,7 @@ def graph_figure(graph: UnrolledGraph, labels: Sequence[str], targets: Sequence[
     tall = 0.32 * graph.hidden[0].shape[1] if numbered else 1.15
     floor, storey = 2.55, max(tall, BOX) + 0.95
     roof = floor + layers * storey
-    width, height = LEFT + PITCH * len(shown) + 0.15, roof + 0.27 * lines + 1.5
+    width, height = LEFT + PITCH * len(shown) + 0.3, roof + 0.27 * lines + 1.5
     drawn = Figure(figsize=(width, height), facecolor="white")
     axes = drawn.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
@@ -136,7 +136,8 @@ def _draw_outputs(
 ) -> None:
     """y_t and L_t of the steps that have a loss, and L above them all."""
     top, roof, height = heights
-    total = (LEFT + PITCH * len(shown) / 2, height - 0.42)
+    across = LEFT + PITCH * (len(shown) - 1) + BOX + 0.6 if graph.many_to_one else LEFT + PITCH * len(shown) / 2
+    total = (across, height - 0.42)
     norms = np.linalg.norm(graph.d_outputs, axis=1)
     high = roof + 0.27 * _lines(graph, names) - 0.02
     for place, step in enumerate(shown):
