@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 
+from browser import browser, needs_browser, opened_page, running_studio
 from elman.errors import DataError, ElmanError, RunError
 from elman.studio import training
 from elman.studio.training import Started, Trainings, keep_upload
+from elman.text.trainer import train_text
+from elman.training.runs import Run
+from texts import words
 
 SLEEPER = "import time; time.sleep(60)"
 
@@ -111,8 +115,8 @@ def test_uploads_of_one_name_at_once_do_not_overwrite_each_other(trainings: Trai
 
 def test_what_cannot_be_kept_leaves_nothing(trainings: Trainings) -> None:
     huge = Upload("huge.txt", b"x", size=training.MOST_UPLOADED + 1)
-    for upload, words in ((huge, "give its path"), (Upload("empty.txt", b""), "is empty")):
-        with pytest.raises(DataError, match=words):
+    for upload, said in ((huge, "give its path"), (Upload("empty.txt", b""), "is empty")):
+        with pytest.raises(DataError, match=said):
             asyncio.run(keep_upload(trainings, upload))
     assert not trainings.folder.exists()
     full = Upload("full.txt", b"much text", problem=OSError(28, "No space left on device"))
@@ -125,3 +129,30 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(RunError, match="cannot write in"):
         Trainings(tmp_path / "file", None).upload_path("a.txt")
+
+
+@needs_browser
+def test_a_run_that_somebody_else_stopped_goes_on_and_columns_are_named(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    text, table, runs = tmp_path / "text.txt", tmp_path / "table.csv", tmp_path / "runs"
+    text.write_text(words(200))
+    hours = [f"2020-01-{1 + hour // 24:02}T{hour % 24:02}:00" for hour in range(200)]
+    table.write_text("when,<b>height\n" + "".join(f"{hour},{place % 7}\n" for place, hour in enumerate(hours)))
+    train_text(text, run=runs / "left", steps=4, hidden=4, batch=2, unroll=8, sample_every=0)
+    events = runs / "left" / "events.jsonl"
+    kept = [line for line in events.read_text().splitlines() if '"kind": "end"' not in line]
+    events.write_text("\n".join(kept) + "\n")
+    assert Run(runs / "left").last_event("end") is None
+    with running_studio(runs, environment) as address, browser() as chromium, opened_page(chromium, address) as opened:
+        page = opened.go("/train")
+        page.get_by_label("Name of the run").nth(1).click()
+        page.get_by_role("option", name="left").click()
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="A forecaster of a table").click()
+        page.wait_for_selector("text=Look at the table")
+        page.get_by_label("Or a file or folder on this machine").fill(str(table))
+        page.get_by_role("button", name="Look at the table").click()
+        page.wait_for_selector("text=200 × ")
+        page.wait_for_selector("text=<b>height")
+        page.wait_for_selector("pre:has-text('report:')", timeout=40_000)

@@ -11,7 +11,7 @@ from elman.studio.training import options_of
 
 FIRST = {
     "text": ("minutes", "steps", "cell", "hidden", "layers", "dropout", "seed"),
-    "series": ("target", "horizon", "minutes", "cell", "hidden", "split", "seed"),
+    "series": ("target", "time_column", "horizon", "minutes", "cell", "hidden", "split", "seed"),
 }
 """What most people want to say; the rest is folded away."""
 
@@ -45,7 +45,8 @@ class SettingFields:
                             self._field(option)
 
     def _field(self, option: Option) -> None:
-        label = option.name.replace("_", " ") + (f" [{option.unit}]" if option.unit else "")
+        label = option.name.replace("_", " ")
+        label += f" [{option.unit}]" if option.unit not in ("", option.name) else ""
         empty = self.t("train.chosen") if option.default is None else _words(option.default)
         if option.kind is bool:
             field: Any = ui.checkbox(label, value=bool(option.default))
@@ -59,7 +60,7 @@ class SettingFields:
         self.fields[option.name] = field
 
     def offer_columns(self, columns: list[str]) -> None:
-        """Let the browser complete the names of columns."""
+        """Let the browser offer the names of columns."""
         self.fields["target"].set_autocomplete(columns)
 
     def values(self) -> dict[str, Any]:

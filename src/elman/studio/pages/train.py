@@ -24,6 +24,7 @@ from elman.training.progress import Reporter, printable
 from elman.training.runs import default_run_path
 
 FOLLOW_SECONDS = 1.0
+STOPPED_SECONDS = 3.0
 PRESETS = {"text": TEXT_PRESETS, "series": SERIES_PRESETS}
 
 
@@ -51,8 +52,14 @@ class TrainPage:
         with card():
             subheading(t("train.started"))
             self.list = ui.element("div").style("min-height: 4rem")
+        with card():
+            subheading(t("train.resumable"))
+            with ui.element("div").classes("studio-row"):
+                self.stopped = ui.select([], label=t("train.name")).props("outlined dense").style("min-width: 16rem")
+                ui.button(t("train.resume"), on_click=self._resume_chosen).props("outline no-caps")
         self._build_form()
         ui.timer(FOLLOW_SECONDS, self._follow)
+        ui.timer(STOPPED_SECONDS, self._offer_stopped)
         ui.timer(0, self._fill, once=True)
         ui.timer(0, self._follow, once=True)
 
@@ -70,9 +77,7 @@ class TrainPage:
                 self.at_hand = ui.select({}, label=t("train.at_hand"), clearable=True, on_change=self._chosen).props(
                     "outlined dense"
                 )
-                self.path = ui.input(t("train.path"), on_change=self._chosen).props(
-                    "outlined dense dir=ltr"
-                )
+                self.path = ui.input(t("train.path"), on_change=self._chosen).props("outlined dense dir=ltr")
                 upload = ui.upload(
                     label=t("train.upload"),
                     auto_upload=True,
@@ -136,8 +141,11 @@ class TrainPage:
         self.report.clear()
         with self.report, card():
             subheading(self.t("train.report"))
-            ui.label(f"{report.rows:,} × {len(columns)} · {report.step} · {moment(report.first)} – {moment(report.last)}").props(
-                "dir=ltr"
+            ui.label(
+                f"{report.rows:,} × {len(columns)} · {report.step} · {moment(report.first)} – {moment(report.last)}"
+            ).props("dir=ltr")
+            ui.label(" · ".join(printable(name) for name in columns)).classes("mono small").style(
+                "overflow-wrap: anywhere"
             )
             for finding in report.findings[:12]:
                 ui.label(f"· {printable(finding.sentence)}").classes("soft").props("dir=auto")
@@ -200,6 +208,17 @@ class TrainPage:
     async def _stop(self, name: str) -> None:
         await self.studio.read(self.trainings.stop, name)
         await self._follow()
+
+    async def _offer_stopped(self) -> None:
+        """Runs of the folder that were stopped and that nobody trains, whoever began them."""
+        runs = await self.studio.read(self.studio.shared.index.runs)
+        names = [run.name for run in runs if run.kind and run.state == "stopped"]
+        if names != self.stopped.options:
+            self.stopped.set_options(names)
+
+    async def _resume_chosen(self) -> None:
+        if self.stopped.value:
+            await self._resume(self.stopped.value)
 
     async def _resume(self, name: str) -> None:
         try:
