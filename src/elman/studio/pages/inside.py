@@ -85,7 +85,8 @@ class InsidePage:
             return SeriesInside(self.studio, await self.studio.compute(look_at_series, self.model, panel, count))
         text = self.own.value or ""
         if self.source.value != "own":
-            text = await self.studio.compute(text_for, self.source.value, self.path, self.model, count)
+            folder = self.studio.shared.data_folder
+            text = await self.studio.compute(text_for, self.source.value, self.path, self.model, count, folder)
         look = await self.studio.compute(look_at_text, self.model, text)
         if look.left_out:
             self.problem.text = self.t("inside.unknown", characters=look.left_out)
