@@ -147,6 +147,7 @@ def _series_facts(model: SeriesModel) -> dict[str, Any]:
         "time_column": model.config.series.time_column,
         "series_column": model.config.series.series_column,
         "step_microseconds": encoding.step.microseconds,
+        "sentinels": model.sentinels,
         "input_names": encoding.names_of_inputs(),
         "shifts": calibration.shifts.tolist(),
         "keep_middle": calibration.keep_middle,

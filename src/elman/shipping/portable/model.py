@@ -18,6 +18,7 @@ import csv
 import datetime
 import json
 import math
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,9 @@ DAY = 86_400_000_000
 
 OLDEST = 255
 """The age, in rows, of what was never seen."""
+
+DOTTED = re.compile(r"^(\d\d)\.(\d\d)\.(\d{4})")
+"""A date with its day first."""
 
 
 class Network:
@@ -271,13 +275,20 @@ class Forecaster:
             table = [row for row in table if row[key] == series]
         by_time = {self._moment(row[name]): row for row in table}
         times = np.asarray(self._grid(sorted(by_time)), np.int64)
-        values = [[number(by_time.get(time, {}).get(column)) for column in self.columns] for time in times.tolist()]
+        rows = (by_time.get(time, {}) for time in times.tolist())
+        values = [[self._measured(column, row.get(column)) for column in self.columns] for row in rows]
         static = [number(table[-1].get(column)) for column in self.facts["static_columns"]]
         return times, np.asarray(values), np.asarray(static)
 
+    def _measured(self, column: str, cell: "str | None") -> float:
+        """The number in a cell; NaN for none, and for those that meant "missing" in training."""
+        value = number(cell)
+        return math.nan if value in self.facts["sentinels"].get(column, ()) else value
+
     def _moment(self, text: str) -> int:
-        """Microseconds since 1970 of a time as it is written."""
-        moment, zone = datetime.datetime.fromisoformat(text.strip()), self.facts["time_zone"]
+        """Microseconds since 1970 of a time as it is written: ISO, or 31.12.2024 23:00."""
+        text, zone = DOTTED.sub(r"\3-\2-\1", text.strip()), self.facts["time_zone"]
+        moment = datetime.datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.UTC if zone is None else ZoneInfo(zone))
         since = moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.config import suggestion
-from elman.errors import BundleError, ConfigError
+from elman.errors import ConfigError, ElmanError
 from elman.series.model import SeriesModel
 from elman.shipping.serving.batching import Batcher, Piece, Stream
 from elman.text.model import TextModel
@@ -104,6 +104,7 @@ class Host:
         self._models: dict[str, Served] = {}
         self._flows: dict[Stream, Flow] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._reloading = asyncio.Lock()
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="series")
         for word in words:
             name, path = named_path(word)
@@ -148,23 +149,23 @@ class Host:
 
         One that cannot be read leaves the old one in place.
         """
-        loop, outcome = asyncio.get_running_loop(), {}
-        for old in self:
-            try:
-                new = await loop.run_in_executor(None, self._loaded, old.name, old.path, old.fingerprint)
-            except BundleError as error:
-                outcome[old.name] = f"kept: {error}"
-                continue
-            if new is None:
-                outcome[old.name] = "unchanged"
-                continue
-            if new.batcher is not None:
-                new.batcher.start()
-            self._models[old.name] = new
-            if old.batcher is not None:
-                loop.run_in_executor(None, old.batcher.stop)
-            outcome[old.name] = "reloaded"
-        return outcome
+        async with self._reloading:
+            return {old.name: await self._reload(old) for old in self}
+
+    async def _reload(self, old: Served) -> str:
+        loop = asyncio.get_running_loop()
+        try:
+            new = await loop.run_in_executor(None, self._loaded, old.name, old.path, old.fingerprint)
+        except ElmanError as error:
+            return f"kept: {error}"
+        if new is None:
+            return "unchanged"
+        if new.batcher is not None:
+            new.batcher.start()
+        self._models[old.name] = new
+        if old.batcher is not None:
+            loop.run_in_executor(None, old.batcher.stop)
+        return "reloaded"
 
     @property
     def running(self) -> int:

@@ -122,7 +122,13 @@ class Sessions:
         served, running = await self._following(kept)
         taken, frame, problem = await self._work(_take, running, request.rows)
         facts = {**kept.facts, "rows": count + taken}
-        await self.store.update(kept.id, facts, rows=(count, request.rows[:taken]))
+        try:
+            await self.store.update(kept.id, facts, rows=(count, request.rows[:taken]))
+        except BaseException:
+            self._running.pop(
+                kept.id, None
+            )  # it has taken rows that are not kept: it is made again from those that are
+            raise
         if problem is not None:
             before = f" (the {taken} before it were taken)" if taken else ""
             raise Refusal(400, f"row {taken}{before}: {problem}", param=f"rows.{taken}")

@@ -189,7 +189,7 @@ function offsetOf(moment, zone) {
 
 // Milliseconds since 1970 of a time as it is written; without an offset it is what the clock of the model's zone showed.
 function momentOf(words) {
-  const found = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d(?:\.\d+)?))?)?\s*(Z|[+-]\d\d:?\d\d)?$/.exec(words.trim());
+  const found = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d(?:\.\d+)?))?)?\s*(Z|[+-]\d\d:?\d\d)?$/.exec(words.trim().replace(/^(\d\d)\.(\d\d)\.(\d{4})/, "$3-$2-$1"));
   if (!found) throw new Error(`"${words.slice(0, 40)}" is no time: write it as 2024-12-31 23:00`);
   const [, year, month, day, hour, minute, second, offset] = found;
   const wall = Date.UTC(year, month - 1, day, hour ?? 0, minute ?? 0) + Math.round(1000 * Number(second ?? 0));
@@ -221,7 +221,8 @@ function read(pasted) {
   for (const line of lines.slice(1)) {
     const cells = cellsOf(line, delimiter);
     if (key >= 0 && facts.names.length > 1 && cells[key] !== element("name").value) continue;
-    rows.set(momentOf(cells[time] ?? ""), facts.columns.map((name) => numberOf(cells[at(name)])));
+    const values = facts.columns.map((name) => [name, numberOf(cells[at(name)])]);
+    rows.set(momentOf(cells[time] ?? ""), values.map(([name, value]) => (facts.sentinels[name]?.includes(value) ? NaN : value)));
     fixed = facts.static_columns.map((name) => numberOf(cells[at(name)]));
   }
   if (!rows.size) throw new Error("None of these rows belongs to the chosen series");
