@@ -30,6 +30,7 @@ document.addEventListener('change', event => {
   document.cookie = name + '=' + encodeURIComponent(event.target.value) + '; path=/; max-age=31536000; SameSite=Strict';
   location.reload();
 });
+document.addEventListener('visibilitychange', () => emitEvent('looked-at', !document.hidden));
 """
 
 

@@ -15,6 +15,9 @@ from elman.studio.texts import in_digits, in_time
 LIVE_SECONDS = 0.5
 """How often a page looks for what is new: a curve lags less than a second behind."""
 
+SLOW_LOOKS = 4
+"""The curves of every block are drawn anew at every so manieth look only: they move slowly, and drawing is what costs."""
+
 LIST_SECONDS = 2.0
 BLOCK_CURVES = ("learning_rate", "gradient_norm", "speed")
 
@@ -107,7 +110,8 @@ class RunPage:
 
     def __init__(self, studio: Studio, name: str) -> None:
         self.studio, self.t, self.name = studio, studio.t, name
-        self.scale, self.seen = "linear", -1
+        self.scale, self.seen, self.looks = "linear", -1, 0
+        self.looked_at = True
 
     def build(self) -> None:
         """The heading, and a place that fills itself: reading a long log takes a moment."""
@@ -131,6 +135,13 @@ class RunPage:
                 return
             self._build()
             self.timer = ui.timer(LIVE_SECONDS, self._follow)
+        ui.on("looked-at", self._look)
+        self.looked_at = not await ui.run_javascript("document.hidden")
+        await self._follow(first=True)
+
+    async def _look(self, event: Any) -> None:
+        """A tab behind others costs nothing; in front again, it catches up at once."""
+        self.looked_at = bool(event.args)
         await self._follow()
 
     def _build(self) -> None:
@@ -170,11 +181,13 @@ class RunPage:
         return [use, (t("runs.look_inside"), "/inside")]
 
     async def _rescale(self, event: Any) -> None:
-        self.scale, self.seen = event.value, -1
+        self.scale, self.seen, self.looks = event.value, -1, 0
         await self._follow()
 
-    async def _follow(self) -> None:
-        """Show what is new, and nothing where nothing is."""
+    async def _follow(self, *, first: bool = False) -> None:
+        """Show what is new, and nothing where nothing is or nobody looks."""
+        if not self.looked_at and not first:
+            return
         version = await self.studio.read(self.run.refresh)
         state = self.run.state
         self.labels[self.t("runs.state")].text = self.t(f"runs.{state}")
@@ -195,7 +208,8 @@ class RunPage:
         axis = {"xAxis": {"type": "log" if self.scale == "log" else "value"}}
         series = await self.studio.read(loss_series, self.run, t, self.scale)
         self.loss.run_chart_method("setOption", {**axis, "series": series})
-        for curve, chart in self.blocks.items():
+        self.looks += 1
+        for curve, chart in self.blocks.items() if self.looks % SLOW_LOOKS == 1 or state != "training" else ():
             data = await self.studio.read(self.run.block_curve, curve, self.scale)
             chart.run_chart_method("setOption", {**axis, "series": [{"id": curve, "data": data}]})
         if self.run.kind != "series":
