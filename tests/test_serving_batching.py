@@ -55,7 +55,8 @@ class Gatherer:
 
 @pytest.fixture(scope="module")
 def model() -> TextModel:
-    return TextModel.untrained("abcdefghij\n", cell="gru", hidden=16, layers=2)
+    """Of the size that the other tests of the server use as well: its programs are compiled once."""
+    return TextModel.untrained("abcdefghij \n", cell="gru", hidden=16)
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_a_stream_waits_for_a_reader_that_is_far_behind(gatherer: Gatherer) -> N
 
 def test_a_prompt_in_pieces_and_a_state_that_goes_on(model: TextModel, gatherer: Gatherer) -> None:
     generator = np.random.default_rng(1)
-    text = generator.integers(0, 11, 1500).astype(np.int32)
+    text = generator.integers(0, 12, 1500).astype(np.int32)
     first = Stream(text[:1000], 0)
     gatherer.run([first])
     [goes_on, at_once] = gatherer.run([Stream(text[999:], 100, seed=5, carry=first.carry), Stream(text, 100, seed=5)])
@@ -236,8 +237,7 @@ def test_double_precision_is_kept() -> None:
     gatherer.batcher.stop()
 
 
-def test_no_request_compiles_anything_after_the_warm_up() -> None:
-    model = TextModel.untrained("abcd", hidden=4)
+def test_no_request_compiles_anything_after_the_warm_up(model: TextModel) -> None:
     gatherer = Gatherer(model)
     gatherer.batcher.warm_up()
     programs = (drawing.draw_block, drawing.read_piece, drawing._score_piece, drawing.sample_chunk)

@@ -50,7 +50,7 @@ def panel() -> Panel:
 def bundles(tmp_path_factory: pytest.TempPathFactory, panel: Panel) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     TextModel.untrained(ALPHABET, cell="gru", hidden=16).save(folder / "poet.safetensors")
-    TextModel.untrained("né\n", unit="byte", hidden=8).save(folder / "bytes.safetensors")
+    TextModel.untrained("néabcdefgh\n", unit="byte", cell="gru", hidden=16).save(folder / "bytes.safetensors")
     make_model(panel).save(folder / "weather.safetensors")
     (folder / "keys").write_text("# who may ask\nfirst\nsecond\n")
     return folder

@@ -5,7 +5,7 @@ import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,6 +147,19 @@ class Choice:
         return symbol.decode() if symbol < b"\x80" else f"bytes:\\x{symbol[0]:02x}"
 
 
+class Part(NamedTuple):
+    """A piece of one choice: its number, text, log probabilities, and why it ends where it does."""
+
+    number: int
+    text: str
+    logs: dict[str, Any] | None
+    finish_reason: str | None
+
+    def choice(self) -> dict[str, Any]:
+        """As OpenAI says it."""
+        return {"index": self.number, "text": self.text, "logprobs": self.logs, "finish_reason": self.finish_reason}
+
+
 @dataclass
 class Completion:
     """All texts of one request, and the answer that is made of them. finish: done when all are whole, before the answer is."""
@@ -170,8 +183,8 @@ class Completion:
             "total_tokens": self.prompt_symbols + drawn,
         }
 
-    async def parts(self, host: Host) -> AsyncIterator[list[tuple[int, str, dict[str, Any] | None]]]:
-        """What is new: the number of the choice, its text and its log probabilities. Raises: `Refusal` where a stream fails."""
+    async def parts(self, host: Host) -> AsyncIterator[list[Part]]:
+        """What is new. Raises: whatever makes a stream fail."""
         numbers = {stream: number for number, stream in enumerate(self.streams)}
         with host.flow(self.served, self.streams) as flow:
             async for pieces in flow.pieces():
@@ -187,7 +200,7 @@ class Completion:
                     if choice.finish_reason is not None:
                         flow.end(piece.stream)
                     if text or choice.finish_reason is not None:
-                        parts.append((number, text, logs))
+                        parts.append(Part(number, text, logs, choice.finish_reason))
                 if self.finish is not None and all(choice.finish_reason is not None for choice in self.choices):
                     await self.finish()
                 if parts:
@@ -198,11 +211,11 @@ class Completion:
         texts: list[list[str]] = [[] for _ in self.choices]
         logs: list[dict[str, Any] | None] = [None for _ in self.choices]
         async for parts in self.parts(host):
-            for number, text, more in parts:
-                texts[number].append(text)
-                logs[number] = _joined(logs[number], more)
+            for part in parts:
+                texts[part.number].append(part.text)
+                logs[part.number] = _joined(logs[part.number], part.logs)
         choices = [
-            self._choice(number, "".join(text), logs[number], choice.finish_reason)
+            Part(number, "".join(text), logs[number], choice.finish_reason).choice()
             for number, (text, choice) in enumerate(zip(texts, self.choices, strict=True))
         ]
         return self._object(choices, usage=self.usage)
@@ -211,16 +224,10 @@ class Completion:
         """The answer as server-sent events, `[DONE]` at the end."""
         empty: dict[str, Any] = {"usage": None} if self.include_usage else {}
         async for parts in self.parts(host):
-            yield b"".join(
-                _event(self._object([self._choice(number, text, logs, self.choices[number].finish_reason)], **empty))
-                for number, text, logs in parts
-            )
+            yield b"".join(_event(self._object([part.choice()], **empty)) for part in parts)
         if self.include_usage:
             yield _event(self._object([], usage=self.usage))
         yield b"data: [DONE]\n\n"
-
-    def _choice(self, number: int, text: str, logs: dict[str, Any] | None, reason: str | None) -> dict[str, Any]:
-        return {"index": number, "text": text, "logprobs": logs, "finish_reason": reason}
 
     def _object(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         return {
