@@ -13,7 +13,7 @@ import pytest
 
 from elman.cli import main
 from elman.insight import memory as measured
-from elman.insight.memory import ENDS, half_life, memory, spectra
+from elman.insight.memory import ENDS, half_life, largest_singular_values, memory, spectra
 from elman.insight.subjects import text_subject
 from elman.insight.tracing import trace
 from elman.network import Network
@@ -89,6 +89,17 @@ def test_the_estimate_of_a_large_state_is_near_the_whole(monkeypatch: pytest.Mon
     estimated = memory(subject, lags=20)
     assert estimated.largest is None
     np.testing.assert_allclose(np.log(estimated.norm), np.log(whole.norm), atol=0.35)
+
+
+def test_largest_singular_values_are_those_of_a_decomposition() -> None:
+    rng = np.random.default_rng(0)
+    matrices = rng.normal(size=(40, 16, 16)).astype(np.float32) * np.logspace(-12, 3, 40)[:, None, None].astype(
+        np.float32
+    )
+    close = np.diag(np.linspace(1, 0.99, 16)).astype(np.float32)  # as near to each other as they come
+    for group in (matrices, close[None], np.zeros((1, 3, 3), np.float32)):
+        expected = np.linalg.svd(group.astype(np.float64), compute_uv=False)[:, 0]
+        np.testing.assert_allclose(largest_singular_values(group), expected, rtol=1e-6)
 
 
 def test_spectra_are_those_of_known_matrices() -> None:
