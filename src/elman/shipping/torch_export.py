@@ -67,7 +67,7 @@ def write_torch(parts: Parts, path: Path) -> None:
             )
         import torch
 
-        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+        torch.save({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, path)
         return
     from safetensors.numpy import save_file
 
@@ -162,7 +162,7 @@ def torch_answers(parts: Parts, path: Path, inputs: np.ndarray) -> np.ndarray:
             for name, module in (("rnn.", rnn), ("linear.", linear)):
                 start = prefix + name
                 own = {key.removeprefix(start): a for key, a in arrays.items() if key.startswith(start)}
-                module.load_state_dict({key: torch.from_numpy(array) for key, array in own.items()})
+                module.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in own.items()})
             raw = linear(rnn(x)[0]).numpy()
             said = said + (raw if parts.is_text else _quantiles(parts, raw)) / parts.members
     if parts.is_text:

@@ -328,8 +328,9 @@ function chart({ rows, seen }) {
   const x = (i) => left + ((width - left - 20) * i) / span, y = (value) => bottom - ((bottom - 20) * (value - low)) / (high - low);
   const xs = facts.horizon.map((ahead) => x(shown.length - 1 + ahead)), levels = facts.levels.length;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Forecast of ${facts.target}` });
-  for (let tick = 0; tick <= 4; tick++) {
-    const value = low + ((high - low) * tick) / 4;
+  const power = 10 ** Math.floor(Math.log10((high - low) / 4)), each = power * [1, 2, 5, 10].find((size) => size * power * 4 >= high - low);
+  for (let tick = Math.ceil(low / each); tick * each <= high; tick++) {
+    const value = tick * each;
     svg("line", { class: "grid", x1: left, x2: width - 20, y1: y(value), y2: y(value) }, root);
     svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, root).textContent = figure(value);
   }
