@@ -25,8 +25,14 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN_PATHS = ("/health", "/ready")
 """Answered without a key: they say nothing."""
 
+METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH")
+"""Counted by name; whatever else a client calls a method is counted as other."""
+
 MOST_CLIENTS = 10_000
 """Clients whose rate is remembered."""
+
+MOST_DRAINED = 256 * 2**20
+"""Bytes of a body that is too large which are read, and thrown away, before it is refused."""
 
 _log = logging.getLogger("elman.serving")
 
@@ -140,34 +146,42 @@ class Gate:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get("host", "")
-        if self._limits.hosts and _name_of(host) not in self._limits.hosts:
-            return await _refuse(scope, receive, send, 400, "this server is not called by that name (Host header)")
-        owner = self._keys.owner(headers.get("authorization", ""))
-        if owner is None and scope["path"] not in OPEN_PATHS:
-            return await _refuse(scope, receive, send, 401, "a valid API key is needed: Authorization: Bearer KEY")
-        client = owner or (scope.get("client") or ("",))[0]
-        if self._limits.rate and scope["path"] not in OPEN_PATHS:
-            wait = self._buckets.wait(client, time.monotonic())
-            if wait:
-                return await _refuse(
-                    scope, receive, send, 429, f"more than {self._limits.rate:g} requests per second: wait", wait
-                )
-        scope.setdefault("state", {})["owner"] = owner or ""
-        most = self._limits.body
+        refusal = self._refusal(scope, headers)
+        body, most = None, self._limits.body
         length = headers.get("content-length", "0")
+        fits = refusal is None and length.isdigit() and int(length[:20]) <= most
         try:
-            too_large = not length.isdigit() or int(length[:20]) > most
-            body = None if too_large else await asyncio.wait_for(_body(receive, most), self._limits.body_seconds)
+            async with asyncio.timeout(self._limits.body_seconds):
+                body = await _body(receive, most if fits else 0)
+            if not fits or body is None:
+                refusal = refusal or _Refused(413, f"the body is larger than {most:,} bytes")
         except TimeoutError:
-            return await _refuse(scope, receive, send, 408, "the body of the request took too long to come")
-        if body is None:
-            return await _refuse(scope, receive, send, 413, f"the body is larger than {most:,} bytes")
+            refusal = refusal or _Refused(408, "the body of the request took too long to come")
+        if refusal is not None:
+            return await refusal.send(scope, receive, send)
+        assert body is not None
         await self._app(scope, _replayed(body, receive), send)
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> "_Refused | None":
+        """What is wrong before the body is looked at."""
+        if self._limits.hosts and _name_of(headers.get("host", "")) not in self._limits.hosts:
+            return _Refused(400, "this server is not called by that name (Host header)")
+        if scope["path"] in OPEN_PATHS:
+            return None
+        owner = self._keys.owner(headers.get("authorization", ""))
+        if owner is None:
+            return _Refused(401, "a valid API key is needed: Authorization: Bearer KEY")
+        client = owner or (scope.get("client") or ("",))[0]
+        wait = self._buckets.wait(client, time.monotonic()) if self._limits.rate else 0
+        if wait:
+            return _Refused(429, f"more than {self._limits.rate:g} requests per second: wait", wait)
+        scope.setdefault("state", {})["owner"] = owner
+        return None
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        self._figures.requests.labels(route, scope["method"] if route != "other" else "any", str(status)).inc()
+        method = scope["method"] if route != "other" and scope["method"] in METHODS else "other"
+        self._figures.requests.labels(route, method, str(status)).inc()
         self._figures.seconds.labels(route).observe(seconds)
         facts = {
             "route": route,
@@ -179,19 +193,23 @@ class Gate:
 
 
 async def _body(receive: Receive, most: int) -> bytes | None:
-    """The whole body, or None where it is larger than `most`."""
+    """The whole body, or None where it is larger than `most`.
+
+    It is read to its end all the same: a client that is still sending would not see why it is refused.
+    """
     parts: list[bytes] = []
     size = 0
-    while True:
+    while size <= MOST_DRAINED:
         message = await receive()
-        if message["type"] != "http.request":
-            return b"".join(parts)
-        size += len(message.get("body", b""))
-        if size > most:
-            return None
-        parts.append(message.get("body", b""))
+        part = message.get("body", b"") if message["type"] == "http.request" else b""
+        size += len(part)
+        if size <= most:
+            parts.append(part)
+        else:
+            parts.clear()
         if not message.get("more_body"):
-            return b"".join(parts)
+            break
+    return b"".join(parts) if size <= most else None
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -208,13 +226,23 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, message: str, wait: float = 0) -> None:
-    headers = {"Retry-After": str(math.ceil(wait))} if wait else {}
-    if status in (408, 413):
-        headers["Connection"] = "close"  # what still comes is not read
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    await Answer(error_body(status, message), status_code=status, headers=headers)(scope, receive, send)
+@dataclass(frozen=True)
+class _Refused:
+    """What does not pass. wait: seconds until it may."""
+
+    status: int
+    message: str
+    wait: float = 0
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The answer."""
+        headers = {"Retry-After": str(math.ceil(self.wait))} if self.wait else {}
+        if self.status in (408, 413):
+            headers["Connection"] = "close"  # what still comes is not read
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        answer = Answer(error_body(self.status, self.message), status_code=self.status, headers=headers)
+        await answer(scope, receive, send)
 
 
 def _name_of(host: str) -> str:
