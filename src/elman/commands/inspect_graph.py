@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from elman.errors import ConfigError, DataError
 from elman.insight.cell_drawing import cell_figure, cell_title, walk_figures
 from elman.insight.graph import UnrolledGraph, series_graph, subject_graph
 from elman.insight.graph_drawing import graph_figure, shown_steps
-from elman.insight.subjects import text_subject
+from elman.insight.subjects import Subject, text_subject
 from elman.network import Network
 from elman.text.hello import walk
 from elman.text.model import TextModel
@@ -98,21 +98,22 @@ def _look(parsed: argparse.Namespace, reporter: Reporter) -> View:
     if _is_lesson(parsed):
         # The lecture's own example: the same weights as `elman hello`.
         model = TextModel.untrained("hello", seed=0, cell="elman", hidden=3)
-        return _text_view(model, parsed.text or "hello", "the lecture's word", parsed)
+        return _text_view(model, text_subject(model, parsed.text or "hello"), "the lecture's word", parsed)
     if kind_of(parsed.model) == "series":
         return _series_view(parsed, reporter)
     if parsed.data is not None:
         raise ConfigError(f"--data is for forecasters, but {parsed.model} holds a model of text: use --text")
     model = TextModel.load(parsed.model)
     if parsed.text is not None:
-        return _text_view(model, parsed.text, "the given text", parsed)
+        return _text_view(model, text_subject(model, parsed.text), "the given text", parsed)
     count = (parsed.steps or STEPS) + 1
     looked = read_text(argparse.Namespace(**{**vars(parsed), "characters": count, "input": None}), model)
-    return _text_view(model, "".join(looked.symbols(model)), looked.source, parsed)
+    return _text_view(model, looked.subject(model), looked.source, parsed)
 
 
-def _text_view(model: TextModel, text: str, source: str, parsed: argparse.Namespace) -> View:
-    subject = text_subject(model, text[: (parsed.steps or MOST) + 1])
+def _text_view(model: TextModel, whole: Subject, source: str, parsed: argparse.Namespace) -> View:
+    most = (parsed.steps or MOST) + 1
+    subject = replace(whole, xs=whole.xs[:most], labels=whole.labels[:most])
     if len(subject.xs) < 2:
         raise DataError(f"{source} has one character only: give at least two, one to read and one to foresee")
     graph = subject_graph(subject, many_to_one=parsed.many_to_one)
