@@ -1,5 +1,6 @@
 """The unrolled graph: its numbers are the network's own, and what the steps add sums to the gradient of the network's loss."""
 
+import functools
 from typing import Any
 
 import jax
@@ -104,16 +105,17 @@ def test_the_gradient_of_a_state_is_that_of_a_step_of_it(enable_x64: None) -> No
     symbols = np.random.default_rng(0).integers(4, size=7)
     graph = unrolled_graph(network, symbols[:-1], symbols[1:])
 
-    def rest(state: np.ndarray, time: int) -> float:
-        own = network.head.loss(jnp.asarray(state), jnp.asarray(symbols[time + 1]))
-        top, _ = network(jnp.asarray(symbols[time + 1 : -1]), jnp.asarray(state)[None])
-        return float(own + network.head.loss(top, jnp.asarray(symbols[time + 2 :])).sum())
+    @functools.partial(jax.jit, static_argnums=1)
+    def rest(state: jax.Array, time: int) -> jax.Array:
+        own = network.head.loss(state, jnp.asarray(symbols[time + 1]))
+        top, _ = network(jnp.asarray(symbols[time + 1 : -1]), state[None])
+        return own + network.head.loss(top, jnp.asarray(symbols[time + 2 :])).sum()
 
     for time in (0, 3):
         for unit in range(5):
             move = np.eye(5)[unit] * 1e-5
             state = graph.hidden[0][time]
-            slope = (rest(state + move, time) - rest(state - move, time)) / 2e-5
+            slope = float(rest(state + move, time) - rest(state - move, time)) / 2e-5
             assert graph.d_hidden[0][time, unit] == pytest.approx(slope, abs=1e-8)
 
 
