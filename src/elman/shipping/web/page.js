@@ -320,7 +320,9 @@ function svg(name, attributes, parent) {
 const figure = (value) => Number(value.toPrecision(5)).toLocaleString("en", { maximumFractionDigits: 6 });
 
 function chart({ rows, seen }) {
-  const width = 900, height = 380, left = 70, bottom = 340, furthest = facts.horizon.at(-1);
+  // As wide as the page, so that letters keep their size on a phone.
+  const width = Math.max(320, element("chart").clientWidth), height = Math.min(380, 0.8 * width), left = 60, bottom = height - 40;
+  const furthest = facts.horizon.at(-1);
   const shown = seen.slice(-Math.max(24, 3 * furthest)), span = shown.length - 1 + furthest;
   const all = [...shown, ...rows.flat()].filter((value) => !Number.isNaN(value));
   let low = Math.min(...all), high = Math.max(...all);
@@ -334,7 +336,8 @@ function chart({ rows, seen }) {
     svg("line", { class: "grid", x1: left, x2: width - 20, y1: y(value), y2: y(value) }, root);
     svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, root).textContent = figure(value);
   }
-  svg("text", { x: x(shown.length - 1), y: bottom + 24, "text-anchor": "middle" }, root).textContent = "now";
+  svg("text", { x: x(shown.length - 1), y: 14, "text-anchor": "middle" }, root).textContent = "now";
+  svg("line", { class: "grid", x1: x(shown.length - 1), x2: x(shown.length - 1), y1: 20, y2: bottom }, root);
   svg("text", { x: xs.at(-1), y: bottom + 24, "text-anchor": "end" }, root).textContent = `${furthest} × ${facts.step} ahead`;
   for (let k = 0; k < Math.floor(levels / 2); k++) {
     const upper = levels - 1 - k;
