@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,6 +157,33 @@ def test_who_waits_for_work_ends_with_the_studio(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("elman.studio.app.run.io_bound", answers_no_more)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(studio.read(int, "7"))
+
+
+def test_curves_are_asked_for_while_they_are_read(tmp_path: Path) -> None:
+    """Readers and a writer at once: a curve is always whole."""
+    run = WatchedRun(write_run(tmp_path / "run", BEGUN))
+    stop, failed = threading.Event(), []
+
+    def look() -> None:
+        while not stop.is_set():
+            try:
+                run.refresh(at_least=0)
+                assert len(run.loss_curve()) >= len(run.block_curve("speed"))
+            except Exception as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with Run(run.path).writing() as log:
+        for first in range(5, 1500, 5):
+            log.write(**update(first, [1.0] * 5))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    run.refresh(at_least=0)
+    assert len(run.block_curve("speed", points=10_000)) == len(run.curves.starts) == 301
 
 
 # The table of texts -------------------------------------------------------------------------------------------------------------

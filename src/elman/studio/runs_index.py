@@ -93,6 +93,7 @@ class WatchedRun:
         self.problem = ""
         self.version = 0
         """Grows with everything that is read: who has seen this number has seen it all."""
+        self._thin: dict[tuple[str, str, int], tuple[int, list[list[float]]]] = {}
         self._position, self._line, self._inode = 0, 0, -1
         self._newest = b""  # the line before `_position`
 
@@ -216,14 +217,7 @@ class WatchedRun:
 
     def loss_curve(self, scale: str = "linear", points: int = MOST_POINTS) -> list[list[float]]:
         """[update, mean loss], thinned to about `points` stretches that are equally wide on the scale, "linear" or "log"."""
-        losses = np.asarray(self.curves.losses, np.float64)
-        if not len(losses):
-            return []
-        if self._sums:
-            losses = losses / self._sums
-        starts, sizes = np.asarray(self.curves.starts), np.asarray(self.curves.sizes)
-        numbers = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(losses)) + 1
-        return _means(numbers, losses, scale, points)
+        return self._thinned("losses", scale, points)
 
     @property
     def _sums(self) -> int:
@@ -235,8 +229,27 @@ class WatchedRun:
 
     def block_curve(self, name: str, scale: str = "linear", points: int = MOST_POINTS) -> list[list[float]]:
         """[update, value] of `learning_rate`, `gradient_norm` or `speed`, thinned in the same way."""
-        values = np.asarray(getattr(self.curves, name), np.float64)
-        return _means(np.asarray(self.curves.starts) + 1, values, scale, points) if len(values) else []
+        return self._thinned(name, scale, points)
+
+    def _thinned(self, name: str, scale: str, points: int) -> list[list[float]]:
+        """A curve as far as it was read, thinned once for all who look; another thread may be reading on."""
+        with self._lock:
+            version, found = self._thin.get((name, scale, points), (-1, []))
+            if version != self.version:
+                found = self._thinned_anew(name, scale, points)
+                self._thin[name, scale, points] = self.version, found
+            return found
+
+    def _thinned_anew(self, name: str, scale: str, points: int) -> list[list[float]]:
+        values = np.array(getattr(self.curves, name), np.float64)
+        if not len(values):
+            return []
+        starts = np.array(self.curves.starts)
+        if name != "losses":
+            return _means(starts + 1, values, scale, points)
+        sizes = np.array(self.curves.sizes)
+        numbers = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(values)) + 1
+        return _means(numbers, values / (self._sums or 1), scale, points)
 
 
 class RunsIndex:

@@ -1,5 +1,6 @@
 """The page Runs: every run of the folder, live while it trains; one run's curves and samples; several compared."""
 
+import contextlib
 from typing import Any
 from urllib.parse import quote
 
@@ -136,8 +137,9 @@ class RunPage:
             self._build()
             self.timer = ui.timer(LIVE_SECONDS, self._follow)
         ui.on("looked-at", self._look)
-        self.looked_at = not await ui.run_javascript("document.hidden")
         await self._follow(first=True)
+        with contextlib.suppress(TimeoutError):  # a browser that is slow to say so is taken to be looked at
+            self.looked_at = not await ui.run_javascript("document.hidden", timeout=10)
 
     async def _look(self, event: Any) -> None:
         """A tab behind others costs nothing; in front again, it catches up at once."""
