@@ -6,7 +6,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constrain
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser check fix docs bench bench-quick clean
+.PHONY: help demo test test-long browser check fix docs bench bench-quick clean
 
 help:   ## these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: $(VENV)/.installed  ## three minutes: hello, a character model, the weathe
 
 test: check browser  ## the checks and the whole suite, on all cores
 	$(RUN) -m pytest --numprocesses auto --dist loadfile
+
+test-long: $(VENV)/.developed browser  ## what takes too long for every change
+	$(RUN) -m pytest -m long
 
 browser:  ## Chromium for the tests of pages, where it is missing and may be installed
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \

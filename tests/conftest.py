@@ -15,8 +15,9 @@ hypothesis.settings.load_profile("suite")
 REPOSITORY = Path(__file__).parents[1]
 
 
-# The files that start many processes: first, so that no worker is left alone with one of them at the end.
-LONG = ("test_resume", "test_cli", "test_bad_input", "test_recurrence", "test_loop")
+# The files that take longest: first, so that no worker is left alone with one of them at the end.
+LONG = ("test_kernels", "test_distribution", "test_studio_work", "test_studio_unroll", "test_studio_inside")
+LONG += ("test_serving_http", "test_resume", "test_cli", "test_bad_input", "test_recurrence", "test_loop")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -122,8 +122,9 @@ def test_an_uploaded_text_is_trained_on_stopped_and_goes_on(opened: Opened, fold
     contents = (words(500) + HOSTILE).encode()
     page.set_input_files("input[type=file]", [{"name": "../../up.txt", "mimeType": "text/plain", "buffer": contents}])
     page.wait_for_selector("text=uploaded: up.txt")
-    for label, value in (("hidden", "8"), ("steps", "1000000"), ("Name of the run", "from the page")):
+    for label, value in (("hidden", "8"), ("steps", "1000000")):
         page.get_by_label(label).first.fill(value)
+    page.get_by_role("textbox", name="Name of the run").fill("from the page")
     page.get_by_role("button", name="Start training").click()
     events = folder / "from the page" / "events.jsonl"
     wait_until(lambda: events.exists() and b'"update"' in events.read_bytes(), 60)
@@ -132,7 +133,7 @@ def test_an_uploaded_text_is_trained_on_stopped_and_goes_on(opened: Opened, fold
     assert Run(folder / "from the page").checkpoints.latest() is not None, "nothing is lost"
     assert Run(folder / "from the page").last_event("end") is None
     before = events.stat().st_size
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Go on").first.click()
     wait_until(lambda: events.stat().st_size > before, 60)
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector(".state:has-text('over')", timeout=60_000)
@@ -163,7 +164,7 @@ def test_a_binary_upload_fails_in_the_words_of_the_library(opened: Opened) -> No
     noise = bytes(range(256)) * 50
     page.set_input_files("input[type=file]", [{"name": "noise.bin", "mimeType": "application/x", "buffer": noise}])
     page.wait_for_selector("text=uploaded: noise.bin")
-    page.get_by_label("Name of the run").fill("noise")
+    page.get_by_role("textbox", name="Name of the run").fill("noise")
     page.get_by_role("button", name="Start training").click()
     page.wait_for_selector("pre:has-text('elman: error')", timeout=40_000)
 
