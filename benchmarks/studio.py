@@ -135,7 +135,7 @@ def costing(chromium: Any, folder: Path, rounds: int) -> dict[str, list[float]]:
                                     "Object.defineProperty(document, 'hidden', {get: () => true})"
                                 )
                             opened.page.goto(f"{address}/?run=training", wait_until="commit")
-                        time.sleep(10 if kind != "alone" else 0)
+                        time.sleep(40 if kind != "alone" else 0)  # twenty pages take two cores some time to open
                         found[kind].append(speed(events, 10))
                     time.sleep(18 if kind != "alone" else 0)  # until the studio has given up the pages that left
     finally:
