@@ -20,8 +20,17 @@ LONG = ("test_kernels", "test_distribution", "test_studio_work", "test_studio_un
 LONG += ("test_serving_http", "test_resume", "test_cli", "test_bad_input", "test_recurrence", "test_loop")
 
 
+# Files whose tests take too long for every change, nearly all of it compiling and starting processes: `make test-long` runs them.
+LATER = ("test_serving_hard_knocks", "test_export_c", "test_export_import", "test_export_numpy", "test_graph_pictures")
+LATER += ("test_studio_train", "test_studio_inside")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; within a file the order stays."""
+    """Long files first; within a file the order stays. Those for later are marked as `long`."""
+    for item in items:
+        if item.path.stem in LATER:
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 

@@ -58,7 +58,7 @@ def test_the_losses_are_those_of_one_process(
     np.testing.assert_allclose(TextRun(run).best, alone.best, rtol=1e-9)
 
 
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.parametrize("killed", [pytest.param(killed, marks=pytest.mark.long) for killed in (0, 1)])
 def test_a_killed_process_stops_the_others_and_nothing_is_lost(
     killed: int, alone: TextRun, text: Path, environment: dict[str, str]
 ) -> None:
