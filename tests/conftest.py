@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jax
 import pytest
+
+from browser import browser
 
 # The same examples on every run and no folder of examples in the repository: a failure can be repeated as it was.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -106,3 +109,10 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[str]:
     """The test runs once in each precision."""
     with jax.enable_x64(request.param == "float64"):
         yield request.param
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A real browser; tests that ask for it are marked with `browser.needs_browser`."""
+    with browser() as opened:
+        yield opened

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from browser import browser, needs_browser, opened_page, running_studio
+from browser import needs_browser, opened_page, running_studio
 from elman.errors import DataError
 from elman.series.results import fans
 from elman.series.trainer import train_series
@@ -79,12 +79,6 @@ def test_bands_end_where_the_quantiles_do(asked: Asked) -> None:
 
 
 # In the browser -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from browser import Opened, browser, needs_browser, opened_page, running_studio
+from browser import Opened, needs_browser, opened_page, running_studio
 from elman.errors import DataError
 from elman.insight.attribution import CALENDAR
 from elman.insight.tracing import trace
@@ -121,12 +121,6 @@ def test_what_moved_a_forecast_sums_to_the_difference() -> None:
 
 
 # In the browser -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from browser import Opened, browser, needs_browser, opened_page, running_studio
+from browser import Opened, needs_browser, opened_page, running_studio
 from elman.config import Config
 from elman.studio.app import Shared, Studio
 from elman.studio.runs_index import RunsIndex, WatchedRun
@@ -212,12 +212,6 @@ def test_a_name_that_is_not_in_the_table_is_an_error() -> None:
 
 
 # In the browser -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

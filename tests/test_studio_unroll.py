@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from browser import Opened, browser, needs_browser, opened_page, running_studio
+from browser import Opened, needs_browser, opened_page, running_studio
 from elman.errors import DataError
 from elman.studio.closeup import cell_step, closeup
 from elman.studio.matrix_view import MOST_CELLS, Window, matrix
@@ -174,12 +174,6 @@ def test_a_window_of_a_large_matrix_holds_the_chosen_cell() -> None:
 
 
 # In the browser -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from browser import Opened, browser, needs_browser, opened_page, running_studio
+from browser import Opened, needs_browser, opened_page, running_studio
 from elman.errors import ConfigError, RunError
 from elman.series.trainer import train_series
 from elman.studio.training import Trainings, checked_name, flags_of, options_of, problem_of
@@ -96,12 +96,6 @@ def test_a_run_is_not_overwritten(folder: Path) -> None:
 
 
 # In the browser -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from elman.insight.memory import Memory
+from elman.insight.units_drawing import INK, SOFT, plain
 
-INK, SOFT, GRID = "#15181b", "#5f6872", "#ebe8e1"
 FIRST, SECOND = "#2670b2", "#d66717"
 LINES = ("#2670b2", "#d66717", "#4f9d69", "#8b5aa8")
 
@@ -50,7 +50,7 @@ def memory_figure(found: Memory, title: str) -> Any:
     spectrum.set_title("Singular values of W_hh", color=INK, fontsize=14)
     spectrum.legend(frameon=False, fontsize=11)
     for axes in (curve, spectrum):
-        _plain(axes)
+        plain(axes, 11)
     drawn.suptitle(_escaped(title), color=SOFT, fontsize=12)
     return drawn
 
@@ -71,7 +71,7 @@ def bars_figure(names: Sequence[str], values: Sequence[float], check: Sequence[f
     axes.set_xlabel(_escaped(f"moved the forecast by{f', {unit}' if unit else ''}"), color=SOFT, fontsize=12)
     axes.set_title(_escaped(title), color=INK, fontsize=13)
     axes.legend(frameon=False, fontsize=11)
-    _plain(axes)
+    plain(axes, 11)
     axes.tick_params(axis="y", colors=INK, labelsize=12)
     return drawn
 
@@ -97,12 +97,6 @@ def lags_figure(names: Sequence[str], lags: Sequence[str], moved: np.ndarray, ti
     axes.spines[:].set_visible(False)
     axes.tick_params(colors=INK, labelsize=11, length=0)
     return drawn
-
-
-def _plain(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#bdb8ae")
-    axes.tick_params(colors=SOFT, labelsize=11)
 
 
 def _escaped(text: str) -> str:

@@ -39,7 +39,7 @@ def gates_figure(activity: Activity) -> Any:
                 color=color,
                 label=f"layer {layer + 1}",
             )
-        _plain(axes)
+        plain(axes)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set_title(f"{name} gate", color=INK, fontsize=13)
         axes.set_xlabel("share of steps it is shut (< 0.1)", color=SOFT, fontsize=11)
@@ -68,7 +68,7 @@ def trajectory_figure(path: Trajectory, labels: Sequence[str], title: str) -> An
     for place in range(0, len(points), 1 if few else max(1, len(points) // MARKED)):
         shown = {"\n": "↵", " ": "␣"}.get(labels[place], labels[place]).replace("$", "\\$")
         axes.annotate(shown, points[place], xytext=(3, 3), textcoords="offset points", fontsize=10, color=INK)
-    _plain(axes)
+    plain(axes)
     axes.set_title(title.replace("$", "\\$"), color=INK, fontsize=13)
     axes.set_xlabel(f"first principal component, {100 * path.shares[0]:.0f} % of the variance", color=SOFT, fontsize=11)
     axes.set_ylabel(f"second, {100 * path.shares[1]:.0f} %", color=SOFT, fontsize=11)
@@ -89,7 +89,7 @@ def unit_over_time_figure(times: np.ndarray, values: np.ndarray, target: np.ndar
     below.plot(moments, values, color=LAYERS[1], linewidth=1)
     below.set_ylabel("the unit", color=SOFT, fontsize=11)
     for axes in (above, below):
-        _plain(axes)
+        plain(axes)
     locator = AutoDateLocator(maxticks=9)
     below.xaxis.set_major_locator(locator)
     below.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -97,7 +97,8 @@ def unit_over_time_figure(times: np.ndarray, values: np.ndarray, target: np.ndar
     return drawn
 
 
-def _plain(axes: Any) -> None:
+def plain(axes: Any, size: int = 10) -> None:
+    """Two soft lines instead of a frame, and soft numbers of `size` points."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#bdb8ae")
-    axes.tick_params(colors=SOFT, labelsize=10)
+    axes.tick_params(colors=SOFT, labelsize=size)

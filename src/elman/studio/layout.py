@@ -141,3 +141,8 @@ def on_keys(keys: dict[str, Callable[[], Any]]) -> None:
         ),
         ignore=["input", "select", "button", "textarea"],
     )
+
+
+def attribute(text: str) -> str:
+    """A text inside the quotes of NiceGUI's props."""
+    return text.replace("\\", "").replace('"', "”").replace("\n", " ")

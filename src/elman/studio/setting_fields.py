@@ -6,6 +6,7 @@ from nicegui import ui
 
 from elman.config import Option
 from elman.series.recent import READING
+from elman.studio.layout import attribute
 from elman.studio.texts import Translate
 from elman.studio.training import options_of
 
@@ -56,7 +57,7 @@ class SettingFields:
         else:
             field = ui.input(label, placeholder=empty).props("outlined dense stack-label")
         if option.kind is not bool:
-            field.props(f'hint="{_attribute(option.help)}"')
+            field.props(f'hint="{attribute(option.help)}"')
         self.fields[option.name] = field
 
     def offer_columns(self, columns: list[str]) -> None:
@@ -82,7 +83,7 @@ class SettingFields:
     def show_problem(self, name: str, words: str) -> None:
         """Say beside a field what is wrong with it."""
         if self.options[name].kind is not bool:
-            self.fields[name].props(f'error error-message="{_attribute(words)}"')
+            self.fields[name].props(f'error error-message="{attribute(words)}"')
 
     def clear_problems(self) -> None:
         """Take back what was said beside the fields."""
@@ -107,8 +108,3 @@ def _number(kind: type, text: str) -> Any:
 
 def _words(default: Any) -> str:
     return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-def _attribute(text: str) -> str:
-    """A text inside the quotes of NiceGUI's props."""
-    return text.replace("\\", "").replace('"', "”").replace("\n", " ")

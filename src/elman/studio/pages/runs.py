@@ -7,7 +7,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from elman.studio.app import Studio
-from elman.studio.layout import card, empty_state, error_state, heading, numbers, subheading
+from elman.studio.layout import attribute, card, empty_state, error_state, heading, numbers, subheading
 from elman.studio.run_charts import block_options, compare_options, loss_options, loss_series, sparkline
 from elman.studio.runs_index import WatchedRun
 from elman.studio.samples import SampleTimeline
@@ -82,7 +82,7 @@ class RunList:
                 box = ui.checkbox(
                     value=run.name in self.chosen, on_change=lambda event: self._pick(run.name, event.value)
                 )
-                box.props(f'aria-label="{_attribute(t("runs.select", name=run.name))}"')
+                box.props(f'aria-label="{attribute(t("runs.select", name=run.name))}"')
                 box.set_enabled(bool(run.curves.starts))
             with ui.element("td").classes("name"):
                 ui.link(run.name, f"/?run={quote(run.name, safe='')}").props("dir=ltr")
@@ -276,8 +276,3 @@ def _settings(run: WatchedRun) -> None:
                     for text in (str(name), str(value)):
                         with ui.element("td"):
                             ui.label(text)
-
-
-def _attribute(text: str) -> str:
-    """A text inside the quotes of NiceGUI's props."""
-    return text.replace("\\", "").replace('"', "”").replace("\n", " ")
