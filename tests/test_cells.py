@@ -315,7 +315,7 @@ def test_tanh_is_odd_and_falls_by_no_more_than_its_error() -> None:
 def test_the_derivative_of_tanh_is_that_of_tanh(dtype: str) -> None:
     x = jnp.asarray(np.linspace(-12, 12, 2001), dtype)
     exact = np.cosh(np.asarray(x, np.float64)) ** -2
-    tolerance = 1e-15 if dtype == "float64" else 2 * UNITS * 2.0**-24  # 1 - y²: twice the error of y
+    tolerance = 2 * UNITS * float(np.finfo(dtype).epsneg)  # 1 - y²: twice the error of y
     assert_close(jax.jit(jax.vmap(jax.grad(tanh)))(x), exact, tolerance, "first")
     second = jax.jit(jax.vmap(jax.grad(jax.grad(tanh))))(x)
     assert_close(second, -2 * np.tanh(np.asarray(x, np.float64)) * exact, 4 * tolerance, "second")

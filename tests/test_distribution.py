@@ -58,7 +58,7 @@ def test_the_losses_are_those_of_one_process(
     np.testing.assert_allclose(TextRun(run).best, alone.best, rtol=1e-9)
 
 
-@pytest.mark.parametrize("killed", [pytest.param(killed, marks=pytest.mark.long) for killed in (0, 1)])
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_killed_process_stops_the_others_and_nothing_is_lost(
     killed: int, alone: TextRun, text: Path, environment: dict[str, str]
 ) -> None:
@@ -102,7 +102,7 @@ def wait_for(process: subprocess.Popen, run: Path) -> list[tuple[int, int]]:
     raise AssertionError(f"the run has not begun: {process.stderr.read() if process.stderr else ''}")
 
 
-@pytest.mark.parametrize("method", ["streams", pytest.param("windows", marks=pytest.mark.long)])
+@pytest.mark.parametrize("method", ["streams", "windows"])
 def test_forecasters_train_together(method: str, tmp_path: Path, environment: dict[str, str]) -> None:
     random = np.random.default_rng(0)
     hours = np.arange(400)
