@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import elman
 from elman.commands import EXIT_ERROR, EXIT_INTERRUPTED
 from elman.commands.export_flags import add_export
+from elman.commands.flags import add_data_dir
 from elman.commands.inspect_flags import add_inspect
 from elman.config import Option, options, suggestion
 from elman.errors import ElmanError
@@ -176,10 +177,6 @@ def _add_groups(parser: Any, titles: dict[str, str]) -> None:
                 _add_setting(section, option)
 
 
-def _add_data_dir(parser: Any, what: str) -> None:
-    parser.add_argument("--data-dir", metavar="DIR", help=f"folder with {what} (default: $ELMAN_DATA)")
-
-
 def _add_quiet(parser: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -239,7 +236,7 @@ def _add_demo(commands: Any) -> None:
         metavar="DIR",
         help="folder of the run on text; that on the weather gets DIR-weather (default: new ones in runs/)",
     )
-    _add_data_dir(parser, "corpora")
+    add_data_dir(parser, "corpora")
 
 
 def _add_train(commands: Any) -> None:
@@ -279,7 +276,7 @@ def _add_train_text(kinds: Any) -> None:
     text.add_argument("--preset", metavar="NAME", help="settings by name: min-char-rnn")
     text.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags go over it")
     text.add_argument("--init", metavar="FILE.npz", help="starting weights: wxh, whh, why, bh, by")
-    _add_data_dir(text, "corpora")
+    add_data_dir(text, "corpora")
     _add_quiet(text)
     _add_processes(text)
     text.add_argument("--no-samples", action="store_true", help="show no samples while training (they are still kept)")
@@ -307,7 +304,7 @@ def _add_train_series(kinds: Any) -> None:
     series.add_argument("--run", metavar="DIR", help="folder of the run (default: a new one in runs/)")
     series.add_argument("--preset", metavar="NAME", help="settings by name: jena, best")
     series.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags go over it")
-    _add_data_dir(series, "tables")
+    add_data_dir(series, "tables")
     series.add_argument("--no-baselines", action="store_true", help="fit no simple methods to compare with")
     _add_quiet(series)
     _add_processes(series)
@@ -393,7 +390,7 @@ def _add_describe(commands: Any) -> None:
     )
     parser.add_argument("input", metavar="INPUT", help=_TABLE_HELP)
     parser.add_argument("--output", metavar="FILE.png|.svg", help="draw all columns over time, with the gaps")
-    _add_data_dir(parser, "tables")
+    add_data_dir(parser, "tables")
     _add_quiet(parser)
     _add_json(parser)
     _add_reading(parser, _READING, "how the table is read")
@@ -413,7 +410,7 @@ def _add_forecast(commands: Any) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="write the forecasts: .csv, .tsv or .parquet")
     parser.add_argument("--picture", metavar="FILE", help="draw the forecast behind its history: .png, .svg or .html")
-    _add_data_dir(parser, "tables")
+    add_data_dir(parser, "tables")
     _add_quiet(parser)
     _add_json(parser)
     _add_reading(parser, _WRITTEN, "how NEW is written, where otherwise than in training")
@@ -432,7 +429,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "inputs", nargs="*", metavar="INPUT", help="text or a table to score on (default: the run's held-out part)"
     )
-    _add_data_dir(parser, "corpora and tables")
+    add_data_dir(parser, "corpora and tables")
     parser.add_argument(
         "--unknown",
         default="error",
@@ -474,7 +471,7 @@ def _add_backtest(commands: Any) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="write every forecast: .csv, .tsv or .parquet")
     parser.add_argument("--picture", metavar="FILE", help="draw error by horizon, hour and month: .png, .svg or .html")
-    _add_data_dir(parser, "tables")
+    add_data_dir(parser, "tables")
     _add_quiet(parser)
     _add_json(parser)
     _add_reading(parser, _WRITTEN, "how INPUT is written, where otherwise than in training")
@@ -540,7 +537,7 @@ def _add_studio(commands: Any) -> None:
     )
     parser.add_argument("--port", type=int, metavar="P", help="port (default: 8080, or the next free one)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
-    _add_data_dir(parser, "corpora and tables")
+    add_data_dir(parser, "corpora and tables")
 
 
 def _add_hello(commands: Any) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from elman.commands.flags import add_data_dir
+
 TARGETS = ("onnx", "torch", "numpy", "c", "web")
 
 AddCommand = Callable[..., Any]
@@ -31,6 +33,6 @@ def add_export(commands: Any, add: AddCommand) -> None:
         metavar="FILE",
         help="text or a table to compare on (default: the run's own, or text that the model writes)",
     )
-    parser.add_argument("--data-dir", metavar="DIR", help="folder with corpora and tables (default: $ELMAN_DATA)")
+    add_data_dir(parser, "corpora and tables")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")

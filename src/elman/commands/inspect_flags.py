@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from elman.commands.flags import add_data_dir
+
 AddCommand = Callable[..., Any]
 """Makes a command's parser: `elman.cli`'s own, called as `add(commands, name, summary, module=, description=)`."""
 
@@ -46,11 +48,7 @@ def _add_input(parser: Any) -> None:
 
 def _add_tables(parser: Any) -> None:
     parser.add_argument("--data", metavar="FILE", help="the table to look at (default: the run's own)")
-    _add_data_dir(parser, "tables")
-
-
-def _add_data_dir(parser: Any, what: str) -> None:
-    parser.add_argument("--data-dir", metavar="DIR", help=f"folder with {what} (default: $ELMAN_DATA)")
+    add_data_dir(parser, "tables")
 
 
 def _add_steps(parser: Any, what: str) -> None:
@@ -159,7 +157,7 @@ def _add_surprise(kinds: Any, add: AddCommand) -> None:
     )
     _add_text(parser)
     _add_input(parser)
-    _add_data_dir(parser, "corpora")
+    add_data_dir(parser, "corpora")
     _add_looked_at(parser, "characters to look at,")
     parser.add_argument(
         "--prime", default="", metavar="TEXT", help="what stands before the text; it is read, not scored"
@@ -179,7 +177,7 @@ def _add_novelty(kinds: Any, add: AddCommand) -> None:
     parser.add_argument("--text", metavar="TEXT", help="the sample (default: the model writes one)")
     _add_input(parser)
     parser.add_argument("--training", metavar="FILE", help="the training text (default: the run's own)")
-    _add_data_dir(parser, "corpora")
+    add_data_dir(parser, "corpora")
     _add_looked_at(parser, "characters to write or to look at,")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample that is written (default: 0)")
     parser.add_argument("--pieces", type=int, default=10, metavar="N", help="longest pieces to show (default: 10)")

@@ -12,7 +12,7 @@ from elman.insight.subjects import Subject
 from elman.text.corpora import find_corpus
 from elman.text.model import TextModel
 from elman.text.reading import find_sources, read_pieces
-from elman.text.trainer import Prepared, prepare, read_description
+from elman.text.trainer import Prepared, reopen
 from elman.text.vocabulary import Vocabulary, name_symbols
 from elman.training.runs import Run
 
@@ -54,7 +54,7 @@ def read_text(parsed: argparse.Namespace, model: TextModel, own: Prepared | None
     if given is not None:
         return given
     if Path(parsed.model).is_dir():
-        held_out = (own or own_text(parsed.model, parsed.data_dir)).held_out
+        held_out = (own or reopen(Run(parsed.model), data_folder=parsed.data_dir)).held_out
         if len(held_out) == 0:
             raise DataError(f"{parsed.model} held nothing out (--validation 0): name a text with --text or --input")
         return LookedAt(np.asarray(held_out[:count]), "the run's held-out text")
@@ -110,22 +110,6 @@ def read_file(
         if most is not None and count >= most:
             break
     return np.concatenate(pieces) if pieces else np.zeros(0, np.uint8)
-
-
-def own_text(path: str, data_dir: str | None) -> Prepared:
-    """The text that a run was trained on, opened and split again.
-
-    Raises: `DataError` where it is not the same any more.
-    """
-    run = Run(path)
-    config, facts = read_description(run)
-    folder = data_dir or facts.get("data_folder")
-    ready = prepare(facts["inputs"], config, Path(folder) if folder else None)
-    if ready.encoded.digest != facts["digest"]:
-        raise DataError(
-            f"the text of {run.path} has changed since the run began: restore it, or name a text to look at"
-        )
-    return ready
 
 
 def encode_known(vocabulary: Vocabulary, text: str, source: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from elman.commands.inspect_input import LookedAt, check_characters, given_text, own_text, read_file, written_text
+from elman.commands.inspect_input import LookedAt, check_characters, given_text, read_file, written_text
 from elman.commands.inspect_surprise import save_colored
 from elman.commands.kinds import refuse_series
 from elman.commands.output import narrow_console, print_json, reporting
@@ -18,8 +18,10 @@ from elman.errors import ConfigError, DataError
 from elman.insight.coloring import ColoredText, table
 from elman.insight.novelty import LENGTHS, Novelty, Piece, marked, novelty
 from elman.text.model import TextModel
+from elman.text.trainer import reopen
 from elman.training.engine import use_compilation_cache
 from elman.training.progress import printable
+from elman.training.runs import Run
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -60,7 +62,7 @@ def _texts(parsed: argparse.Namespace, model: TextModel) -> tuple[np.ndarray, np
         raise DataError(
             f"{parsed.model} is a bundle, which holds no text: name its training text with --training, or give its run folder"
         )
-    own = own_text(parsed.model, parsed.data_dir)
+    own = reopen(Run(parsed.model), data_folder=parsed.data_dir)
     return own.training, own.held_out
 
 

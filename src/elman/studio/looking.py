@@ -205,10 +205,8 @@ def _activity(subject: Subject) -> tuple[Activity, tuple[dict[str, np.ndarray], 
     return seen, opened
 
 
-def text_for(source: str, path: Path, model: TextModel, length: int, data_folder: Path | None = None) -> str:
+def text_for(source: str, path: Path, model: TextModel, length: int) -> str:
     """The text to look at: "held_out" from the run at `path`, or a "sample" of the model's own.
-
-    data_folder: where a text that the run names is found, where the run itself does not say.
 
     Raises: `DataError` for a length that cannot be shown, or where the run's text is not what it was.
     """
@@ -216,14 +214,9 @@ def text_for(source: str, path: Path, model: TextModel, length: int, data_folder
         raise DataError(f"{length} characters cannot be shown: give 2 to {MOST_CHARACTERS:,}")
     if source == "sample":
         return model.sample(length=length, seed=0)
-    run = Run(path)
-    config, facts = text_trainer.read_description(run)
-    folder = Path(facts["data_folder"]) if facts.get("data_folder") else data_folder
-    ready = text_trainer.prepare(facts["inputs"], config, folder)
-    if ready.encoded.digest != facts["digest"]:
-        raise DataError(f"the text of {run.path} has changed since the run began: give a text of your own")
+    ready = text_trainer.reopen(Run(path))
     if len(ready.held_out) == 0:
-        raise DataError(f"{run.path} held nothing out (--validation 0): give a text of your own")
+        raise DataError(f"{path} held nothing out (--validation 0): give a text of your own")
     return model.vocabulary.decode(np.asarray(ready.held_out[:length]))
 
 

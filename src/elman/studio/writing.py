@@ -97,9 +97,7 @@ def look_at(model: TextModel, path: Path, prime: str, text: str) -> Written:
 
 def _compared(path: Path, codes: np.ndarray) -> Novelty | None:
     try:
-        config, facts = trainer.read_description(Run(path))
-        folder = Path(facts["data_folder"]) if "data_folder" in facts else None
-        ready = trainer.prepare(facts["inputs"], config, folder)
+        ready = trainer.reopen(Run(path))
     except ElmanError:
-        return None  # a bundle, or a text that is not there any more
-    return novelty(codes, ready.training, ready.held_out) if ready.encoded.digest == facts["digest"] else None
+        return None  # a bundle, or a text that is not there any more, or not the same
+    return novelty(codes, ready.training, ready.held_out)

@@ -128,22 +128,34 @@ def resume_text(
     """
     reporter = reporter or Reporter()
     run = Run(path)
-    config, facts = read_description(run)
+    _, facts = read_description(run)
     checkpoint = run.checkpoints.latest()
     group = group or Alone()
     if checkpoint is not None and checkpoint.state.get("ended"):
         group.send_text("")
         return TextRun(run.path)
-    data_folder = Path(facts["data_folder"]) if "data_folder" in facts else None
-    ready = prepare(facts["inputs"], config, data_folder, reporter)
-    if ready.encoded.digest != facts["digest"]:
-        raise DataError(
-            f"the text of {run.path} has changed since the run began ({', '.join(facts['inputs'])}): "
-            f"restore it, or start a new run"
-        )
+    ready = reopen(run, reporter)
     use_compilation_cache()
     network = _starting_network(ready, facts.get("init") if checkpoint is None else None)
     return _train(ready, network, run, reporter, prepared, group, resume=checkpoint is not None)
+
+
+def reopen(run: Run, reporter: Reporter | None = None, *, data_folder: Path | str | None = None) -> Prepared:
+    """The text of a run, opened and split as it was.
+
+    data_folder: where a corpus by name is looked for, instead of where the run found it.
+
+    Raises: `RunError` for a damaged run, `DataError` where its text is gone or no longer the same.
+    """
+    config, facts = read_description(run)
+    folder = data_folder or facts.get("data_folder")
+    ready = prepare(facts["inputs"], config, Path(folder) if folder else None, reporter)
+    if ready.encoded.digest != facts["digest"]:
+        raise DataError(
+            f"the text of {run.path} has changed since the run began ({', '.join(facts['inputs'])}): restore it, or "
+            f"start a new run"
+        )
+    return ready
 
 
 def follow_text(group: Group) -> None:

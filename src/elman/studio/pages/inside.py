@@ -85,8 +85,7 @@ class InsidePage:
             return SeriesInside(self.studio, await self.studio.compute(look_at_series, self.model, panel, count))
         text = self.own.value or ""
         if self.source.value != "own":
-            folder = self.studio.shared.data_folder
-            text = await self.studio.compute(text_for, self.source.value, self.path, self.model, count, folder)
+            text = await self.studio.compute(text_for, self.source.value, self.path, self.model, count)
         look = await self.studio.compute(look_at_text, self.model, text)
         if look.left_out:
             self.problem.text = self.t("inside.unknown", characters=look.left_out)
