@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,34 @@ def lagging(chromium: Any, folder: Path) -> list[float]:
 
 
 def speed(events: Path, seconds: float) -> float:
-    """Symbols per second that the training logs in that time, the median of its blocks."""
+    """Updates per second that the training makes in that time, by its own clock."""
     before = events.stat().st_size
     time.sleep(seconds)
     with events.open("rb") as file:
         file.seek(before)
         lines = file.read().split(b"\n")[1:-1]
     blocks = [json.loads(line) for line in lines]
-    return statistics.median(block["symbols_per_second"] for block in blocks if block["kind"] == "update")
+    updates = [block for block in blocks if block["kind"] == "update"]
+    return sum(len(block["loss"]) for block in updates[1:]) / (updates[-1]["elapsed"] - updates[0]["elapsed"])
+
+
+def processor_time() -> float:
+    """Seconds of processor that the studio and all processes of the browser have taken so far."""
+    ticks = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"studio" in words or b"chrom" in words[0]:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def costing(chromium: Any, folder: Path, rounds: int) -> dict[str, list[float]]:
-    """The speed of one training without anybody looking, with twenty tabs of one window, and with twenty windows, in turn.
+    """The speed of one training without anybody looking, with twenty tabs of one window (`rounds` times), and with twenty windows.
+
+    Nobody looks before and after each: what is lost is counted against the mean of the two. The processor time that studio and
+    browser took meanwhile is the same cost without the training's own ups and downs; as a share of all cores.
 
     A headless browser takes every page for the one in front. Of the twenty tabs of a window nineteen are therefore told what a real
     browser would tell them: that they are hidden.
@@ -119,25 +136,27 @@ def costing(chromium: Any, folder: Path, rounds: int) -> dict[str, list[float]]:
         stderr=subprocess.DEVNULL,
     )
     events = folder / "training" / "events.jsonl"
-    found: dict[str, list[float]] = {"alone": [], "tabs": [], "windows": []}
+    found: dict[str, list[float]] = {"alone": [], "tabs": [], "windows": [], "share_tabs": [], "share_windows": []}
     try:
         with running_studio(folder, dict(os.environ)) as address:
             while not events.exists() or events.stat().st_size < 20_000:
                 assert training.poll() is None, "the training ended"
                 time.sleep(0.5)
-            for _ in range(rounds):
-                for kind, in_front in (("alone", 0), ("tabs", 1), ("windows", TABS)):
-                    with ExitStack() as stack:
-                        for number in range(TABS if kind != "alone" else 0):
-                            opened = stack.enter_context(opened_page(chromium, address))
-                            if number >= in_front:
-                                opened.page.add_init_script(
-                                    "Object.defineProperty(document, 'hidden', {get: () => true})"
-                                )
-                            opened.page.goto(f"{address}/?run=training", wait_until="commit")
-                        time.sleep(40 if kind != "alone" else 0)  # twenty pages take two cores some time to open
-                        found[kind].append(speed(events, 10))
-                    time.sleep(18 if kind != "alone" else 0)  # until the studio has given up the pages that left
+            found["alone"].append(speed(events, 20))
+            for kind in (*["tabs"] * rounds, "windows"):
+                with ExitStack() as stack:
+                    for number in range(TABS):
+                        opened = stack.enter_context(opened_page(chromium, address))
+                        if number and kind == "tabs":
+                            opened.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => true})")
+                        opened.page.goto(f"{address}/?run=training", wait_until="commit")
+                    time.sleep(30)  # twenty pages take two cores some time to open
+                    before, began = processor_time(), time.monotonic()
+                    found[kind].append(speed(events, 20))
+                    taken = (processor_time() - before) / (time.monotonic() - began)
+                    found[f"share_{kind}"].append(100 * taken / (os.cpu_count() or 1))
+                time.sleep(20)  # until the studio has given up the pages that left
+                found["alone"].append(speed(events, 20))
     finally:
         training.terminate()
         training.wait(60)
@@ -164,12 +183,16 @@ def main() -> None:
             rows.append(("lag of a live curve, median", f"{statistics.median(found):.2f} s", "1 s"))
             rows.append(("its greatest", f"{max(found):.2f} s", "1 s"))
         if chosen.only in (None, "cost"):
-            speeds = figures["symbols_per_second"] = costing(chromium, runs, chosen.rounds)
+            speeds = figures["updates_per_second_and_shares"] = costing(chromium, runs, chosen.rounds)
             for kind, words in (("tabs", "20 tabs of one window"), ("windows", "20 windows, all in front")):
-                lost = [100 * (1 - b / a) for a, b in zip(speeds["alone"], speeds[kind], strict=True)]
+                first = 0 if kind == "tabs" else chosen.rounds
+                around = [(a + b) / 2 for a, b in pairwise(speeds["alone"][first:])]
+                lost = [100 * (1 - speed / alone) for speed, alone in zip(speeds[kind], around, strict=False)]
                 figures[f"lost_percent_{kind}"] = lost
                 bound = "3 %" if kind == "tabs" else ""
                 rows.append((f"cost of {words}, median", f"{statistics.median(lost):.1f} %", bound))
+                share = statistics.median(speeds[f"share_{kind}"])
+                rows.append(("    processor time of studio and browser, of all cores", f"{share:.1f} %", bound))
     report("studio" if chosen.only is None else f"studio-{chosen.only}", rows, figures)
 
 

@@ -20,14 +20,14 @@ from elman.config import from_toml
 from elman.errors import ConfigError
 from elman.training.runs import BEST_NAME, CONFIG_NAME, EVENTS_NAME
 
-FRESH_SECONDS = 0.25
+FRESH_SECONDS = 0.15
 """A log that was read less than this ago is not looked at again, however many ask."""
 
 ALIVE_SECONDS = 60.0
 """Where the system does not tell who holds a lock, a run that wrote this recently is taken to be training."""
 
-MOST_POINTS = 400
-"""Points of a curve that are handed out: more than a screen tells apart are only more to send."""
+MOST_POINTS = 250
+"""Points of a curve that are handed out, each the mean of what it stands for: more are only more to send and to draw."""
 
 MOST_RUNS = 500
 _CHUNK = 1 << 22

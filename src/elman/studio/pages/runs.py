@@ -1,6 +1,6 @@
 """The page Runs: every run of the folder, live while it trains; one run's curves and samples; several compared."""
 
-import contextlib
+import html
 from typing import Any
 from urllib.parse import quote
 
@@ -13,10 +13,10 @@ from elman.studio.runs_index import WatchedRun
 from elman.studio.samples import SampleTimeline
 from elman.studio.texts import in_digits, in_time
 
-LIVE_SECONDS = 0.5
+LIVE_SECONDS = 0.8
 """How often a page looks for what is new: a curve lags less than a second behind."""
 
-SLOW_LOOKS = 4
+SLOW_LOOKS = 6
 """The curves of every block are drawn anew at every so manieth look only: they move slowly, and drawing is what costs."""
 
 LIST_SECONDS = 2.0
@@ -112,7 +112,6 @@ class RunPage:
     def __init__(self, studio: Studio, name: str) -> None:
         self.studio, self.t, self.name = studio, studio.t, name
         self.scale, self.seen, self.looks = "linear", -1, 0
-        self.looked_at = True
 
     def build(self) -> None:
         """The heading, and a place that fills itself: reading a long log takes a moment."""
@@ -137,14 +136,14 @@ class RunPage:
             self._build()
             self.timer = ui.timer(LIVE_SECONDS, self._follow)
         ui.on("looked-at", self._look)
-        await self._follow(first=True)
-        with contextlib.suppress(TimeoutError):  # a browser that is slow to say so is taken to be looked at
-            self.looked_at = not await ui.run_javascript("document.hidden", timeout=10)
+        await self._follow()
+        ui.run_javascript("emitEvent('looked-at', !document.hidden)")
 
     async def _look(self, event: Any) -> None:
         """A tab behind others costs nothing; in front again, it catches up at once."""
-        self.looked_at = bool(event.args)
-        await self._follow()
+        self.timer.active = bool(event.args)
+        if self.timer.active:
+            await self._follow()
 
     def _build(self) -> None:
         t = self.t
@@ -162,13 +161,13 @@ class RunPage:
                 switch = ui.toggle(scales, value="linear", on_change=self._rescale).props("no-caps dense unelevated")
                 switch.props(f'aria-label="{t("runs.axis")}" role="group"')
             ui.label(t("runs.loss_text" if self.run.kind == "text" else "runs.loss_series")).classes("soft small")
-            self.loss = ui.echart(loss_options(self.run, t, self.scale)).classes("chart")
+            self.loss = _live_chart(loss_options(self.run, t, self.scale)).classes("chart")
         with ui.element("div").classes("grid-2").style("margin-top: 1.1rem"):
             self.blocks = {}
             for curve in BLOCK_CURVES:
                 with card():
                     subheading(t(f"runs.{curve}"))
-                    self.blocks[curve] = ui.echart(block_options(self.run, curve, self.scale)).classes("chart low")
+                    self.blocks[curve] = _live_chart(block_options(self.run, curve, self.scale)).classes("chart low")
         if self.run.kind != "series":
             with card():
                 subheading(t("runs.samples"))
@@ -186,10 +185,8 @@ class RunPage:
         self.scale, self.seen, self.looks = event.value, -1, 0
         await self._follow()
 
-    async def _follow(self, *, first: bool = False) -> None:
-        """Show what is new, and nothing where nothing is or nobody looks."""
-        if not self.looked_at and not first:
-            return
+    async def _follow(self) -> None:
+        """Show what is new, and nothing where nothing is."""
         version = await self.studio.read(self.run.refresh)
         state = self.run.state
         self.labels[self.t("runs.state")].text = self.t(f"runs.{state}")
@@ -216,6 +213,12 @@ class RunPage:
             chart.run_chart_method("setOption", {**axis, "series": [{"id": curve, "data": data}]})
         if self.run.kind != "series":
             self.timeline.follow()
+
+
+def _live_chart(options: dict[str, Any]) -> ui.echart:
+    """A chart that rests as soon as it is drawn: ECharts' canvas would otherwise ask for ten more frames after every change."""
+    chart = ui.echart(options)
+    return chart.on("chart:rendered", js_handler=f"() => getElement({chart.id}).chart.getZr().setSleepAfterStill(1)")
 
 
 def _facts(run: WatchedRun) -> tuple:
@@ -265,14 +268,11 @@ def network_of(run: WatchedRun) -> str:
 
 
 def _settings(run: WatchedRun) -> None:
-    with ui.element("table").classes("settings-table"), ui.element("tbody"):
-        for group, values in run.description.items():
-            if not isinstance(values, dict):
-                continue
-            with ui.element("tr"), ui.element("th").props("colspan=2 scope=colgroup"):
-                ui.label(str(group))
-            for name, value in values.items():
-                with ui.element("tr"):
-                    for text in (str(name), str(value)):
-                        with ui.element("td"):
-                            ui.label(text)
+    """All settings as one element: a page goes through each of its elements whenever one of them changes."""
+    rows = []
+    for group, values in run.description.items():
+        if isinstance(values, dict):
+            rows.append(f'<tr><th colspan="2" scope="colgroup">{html.escape(str(group))}</th></tr>')
+            cells = ((html.escape(str(name)), html.escape(str(value))) for name, value in values.items())
+            rows += [f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in cells]
+    ui.html(f'<table class="settings-table"><tbody>{"".join(rows)}</tbody></table>', sanitize=False)
