@@ -1,8 +1,10 @@
 """What the documents say and what the program does are the same thing."""
 
+import hashlib
 import importlib.util
 import json
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 
@@ -58,25 +60,28 @@ def test_the_map_of_the_house_in_the_readme_is_the_house() -> None:
 
 
 def test_relative_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not target.startswith(("http://", "https://")):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
 
 
-def test_commands_in_the_readme_parse() -> None:
+@pytest.mark.parametrize("page", sorted(path.name for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]))
+def test_commands_parse(page: str) -> None:
     from elman.cli import build_parser
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / page if page == "README.md" else ROOT / "docs" / page).read_text(encoding="utf-8")
     lines = [
         line.split("#")[0].strip()
-        for block in re.findall(r"```sh\n(.*?)```", readme, flags=re.DOTALL)
+        for block in re.findall(r"```(?:sh|bash)\n(.*?)```", text, flags=re.DOTALL)
         for line in block.splitlines()
     ]
-    commands = [line.split() for line in lines if line.startswith("elman ")]
-    assert len(commands) >= 6
+    commands = [
+        shlex.split(line) for line in lines if line.startswith("elman ") and "…" not in line and "|" not in line
+    ]
+    assert len(commands) >= (6 if page == "README.md" else 0)
     for command in commands:
-        _, unknown = build_parser().parse_known_args([word.strip("'\"") for word in command[1:]])
+        _, unknown = build_parser().parse_known_args(command[1:])
         assert not [word for word in unknown if word.startswith("-")], command
 
 
@@ -94,3 +99,35 @@ def test_every_setting_says_what_it_is() -> None:
         assert option.choices or option.kind in (bool, str) or option.minimum is not None, f"{option.name} has no range"
         if option.default is not None:
             assert option.check(option.default) == option.default
+
+
+PERSIAN = {"README.fa.md": "README.md", "docs/fa/lecture.md": "docs/lecture.md"}
+"""Pages in Persian and the English ones that they follow; of the README as far as its heading "Elsewhere"."""
+
+
+@pytest.mark.parametrize("name", PERSIAN)
+def test_persian_pages_are_in_step(name: str) -> None:
+    """Whoever changes the English page changes the Persian one too, and then writes the new digest into its first line."""
+    english = (ROOT / PERSIAN[name]).read_text(encoding="utf-8").split("\n## Elsewhere")[0]
+    persian = (ROOT / name).read_text(encoding="utf-8")
+    digest = hashlib.sha256(english.encode()).hexdigest()[:16]
+    assert persian.startswith(f"<!-- {PERSIAN[name]} {digest} -->\n")
+    fenced = r"^```(?:sh|python|text)\n.*?^```"
+    whole = (ROOT / PERSIAN[name]).read_text(encoding="utf-8")
+    blocks = re.findall(fenced, persian, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 6
+    assert [block for block in blocks if block not in whole] == []
+
+
+@pytest.mark.parametrize("name", PERSIAN)
+def test_persian_is_written_as_persian(name: str) -> None:
+    """Persian letters and not their Arabic twins, Persian digits, no space before a mark, all of it from right to left."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$|`[^`]*`|\]\([^)]*\)|<!--.*?-->", "…", text, flags=re.MULTILINE | re.DOTALL)
+    for wrong in "\u064a\u0643\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669":
+        assert wrong not in prose, f"U+{ord(wrong):04X}"
+    assert not re.findall(r" [،؛:.؟!](?:\s|$)", prose)
+    assert not re.findall(r"(?<![\u0600-\u06ff\u200c])(?:می|نمی) [\u0600-\u06ff]", prose), "a zero-width non-joiner binds the prefix"
+    assert text.count('<div dir="rtl" lang="fa">') == text.count("</div>") > 3
+    outside = re.sub(r'<div dir="rtl" lang="fa">.*?</div>', "", text, flags=re.DOTALL)
+    assert not re.findall(r"[\u0600-\u06ff]", outside)
