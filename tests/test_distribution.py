@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,65 @@ def wait_for(process: subprocess.Popen, run: Path) -> list[tuple[int, int]]:
             ]
         time.sleep(0.005)
     raise AssertionError(f"the run has not begun: {process.stderr.read() if process.stderr else ''}")
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[list[str], list[str]]]:
+    """What stands before a command to run it on the one "host" or the other: network namespaces with a cable between them."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("making network namespaces takes root and `ip` (Debian's iproute2)")
+    hosts = [f"elman-{os.getpid()}-{side}" for side in "ab"]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        try:
+            for host in hosts:
+                ip("netns", "add", host)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
+        ip("link", "add", "cable", "netns", hosts[0], "type", "veth", "peer", "name", "cable", "netns", hosts[1])
+        for number, host in enumerate(hosts, 1):
+            ip("-n", host, "addr", "add", f"10.77.0.{number}/24", "dev", "cable")
+            for link in ("lo", "cable"):
+                ip("-n", host, "link", "set", link, "up")
+        first, second = (["ip", "netns", "exec", host] for host in hosts)
+        yield first, second
+    finally:
+        for host in hosts:
+            subprocess.run(["ip", "netns", "del", host], capture_output=True)
+
+
+@pytest.mark.long
+def test_a_cut_cable_stops_both_hosts_and_nothing_is_lost(
+    two_hosts: tuple[list[str], list[str]], alone: TextRun, text: Path, environment: dict[str, str]
+) -> None:
+    """Nobody closes a connection: each host has to find out by itself, within a minute, and says so in one line."""
+    run = text.parent / "cut"
+    words = ["train", "text", text, "--run", run, *BUDGET, *TEXT, "--coordinator", "10.77.0.1:45670", "--processes", 2]
+    members = [
+        subprocess.Popen(
+            [*host, sys.executable, "-m", "elman", *map(str, words), "--process-id", str(number)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for number, host in enumerate(two_hosts)
+    ]
+    end = time.monotonic() + 60
+    while len(list((run / "checkpoints").glob("*.safetensors"))) < 2 and time.monotonic() < end:
+        time.sleep(0.005)
+    subprocess.run(["ip", "-n", two_hosts[0][-1], "link", "set", "cable", "down"], check=True)
+    for member in members:
+        _, said = member.communicate(timeout=60)
+        assert member.returncode == 2, said
+        assert "another process of this run has stopped answering" in said.splitlines()[-1], said
+    assert 0 < len(TextRun(run).losses) < STEPS
+    finished = launch(2, "--resume", run, "--quiet", environment=environment)
+    assert finished.returncode == 0, finished.stderr
+    np.testing.assert_allclose(TextRun(run).losses, alone.losses, rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["streams", "windows"])

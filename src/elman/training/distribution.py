@@ -11,8 +11,13 @@ process adds the same summed gradient; the carried state of a stream stays where
 import atexit
 import contextlib
 import enum
+import functools
+import itertools
 import os
+import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -25,9 +30,14 @@ from elman.errors import ConfigError, TrainingError
 
 AXIS = "processes"
 
-HEARTBEAT_SECONDS = 20
+SILENCE_SECONDS = 20
 """A process that has not been heard of for so long is taken for dead, and all others stop."""
 
+WATCH_SECONDS = 2
+"""Pause between two meetings of the watches: a message of a hundred bytes each."""
+
+HEARTBEAT_SECONDS = 90
+"""When JAX would abort the process with a stack trace for the same reason: the watch is to be first."""
 
 FAILED = 2
 """Exit status of a process that leaves the others alone: that of any error that a person can mend."""
@@ -60,6 +70,7 @@ class Alone:
 
     count = 1
     leads = True
+    watch: "Watch"
 
     def part(self, batch: int) -> slice:
         """The columns of a batch that this process reads."""
@@ -113,6 +124,7 @@ class Group(Alone):
     """One of several processes that train together. `join` makes one."""
 
     def __init__(self) -> None:
+        self.watch = Watch()
         self.count, self.number = jax.process_count(), jax.process_index()
         self.leads = self.number == 0
         devices = [next(d for d in jax.devices() if d.process_index == process) for process in range(self.count)]
@@ -178,6 +190,8 @@ class Group(Alone):
         return np.concatenate(list(parts), axis=-2)
 
     def tell(self, order: Order) -> None:
+        if order.act is Act.STOP:
+            self.watch.stop()
         numbers = np.zeros(0) if order.numbers is None else order.numbers
         self._header(np.asarray([order.act, order.first, order.updates, len(numbers)], np.int64))
         if len(numbers):
@@ -186,6 +200,8 @@ class Group(Alone):
     def hear(self) -> Order:
         """What the leader says."""
         act, first, updates, length = self._header(np.zeros(4, np.int64)).tolist()
+        if act == Act.STOP:
+            self.watch.stop()
         return Order(Act(act), first, updates, self.send(np.zeros(length)) if length else None)
 
     def _header(self, numbers: np.ndarray) -> np.ndarray:
@@ -212,6 +228,51 @@ class Group(Alone):
         return bytes(self.send(encoded if self.leads else np.zeros(length, np.uint8))).decode()
 
 
+class Watch(threading.Thread):
+    """Meets the watches of the other processes again and again; where one stays away, this process ends.
+
+    A host whose cable is cut closes no connection: a sum over all processes would wait for it as long as the system waits for an
+    answer, a quarter of an hour on Linux.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._over = threading.Event()
+        self._met = time.monotonic()
+
+    def stop(self) -> None:
+        """From here on the others may leave."""
+        self._over.set()
+
+    def run(self) -> None:
+        self._met = time.monotonic()
+        threading.Thread(target=self._meet, name="meetings", daemon=True).start()
+        while not self._over.wait(WATCH_SECONDS):
+            if time.monotonic() - self._met > SILENCE_SECONDS + 2 * WATCH_SECONDS:
+                sys.stderr.write(f"elman: error: {_gone(f'not heard of for {SILENCE_SECONDS} seconds')}\n")
+                sys.stderr.flush()
+                os._exit(FAILED)
+
+    def _meet(self) -> None:
+        """A thread of its own: where the host of the leader is out of reach, a meeting does not even end in time."""
+        from jax._src import distributed
+
+        client: Any = distributed.global_state.client
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # somebody stayed away: `run` sees it by the clock
+            for meeting in itertools.count():
+                client.wait_at_barrier(f"elman-watch-{meeting}", SILENCE_SECONDS * 1000)
+                self._met = time.monotonic()
+                if self._over.wait(WATCH_SECONDS):
+                    return
+
+
+def _gone(reason: str) -> str:
+    return (
+        f"another process of this run has stopped answering ({reason}): the last checkpoint is kept; "
+        f"start all processes again with --resume"
+    )
+
+
 def join(coordinator: str | None = None, processes: int | None = None, process_id: int | None = None) -> Group:
     """Meet the other processes of a run, before anything else has used JAX. Without arguments the cluster says who they are.
 
@@ -233,12 +294,32 @@ def join(coordinator: str | None = None, processes: int | None = None, process_i
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
                 shutdown_timeout_seconds=HEARTBEAT_SECONDS,
             )
+            _listen_towards_the_others()
             group = Group()
             group.send(np.zeros(1))  # the first sum makes the connections
+            group.watch.start()
     except (RuntimeError, ValueError) as error:
         where = f"at {coordinator}" if coordinator else "by what the cluster says of itself"
         raise ConfigError(f"the processes of this run did not meet {where}: {_first_line(error)}") from None
     return group
+
+
+def _listen_towards_the_others() -> None:
+    """Let gloo listen at this host's address on the way to the coordinator.
+
+    By itself it takes the address that the host's own name leads to, which on many systems is 127.0.0.1 (Debian writes it into
+    /etc/hosts), where no other host reaches it. JAX has no setting for it (`xla_bridge.make_cpu_client`, 0.10).
+    """
+    from jax._src import distributed, xla_bridge
+
+    host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
+    family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)  # sends nothing
+        own = probe.getsockname()[0]
+    make = xla_bridge._jax.make_gloo_tcp_collectives
+    if not isinstance(make, functools.partial):
+        xla_bridge._jax.make_gloo_tcp_collectives = functools.partial(make, hostname=own)
 
 
 @contextlib.contextmanager
@@ -282,13 +363,11 @@ def together(group: Alone) -> Iterator[None]:
     except BaseException as error:
         if group.count == 1:
             raise
+        group.watch.stop()
         leave(group, FAILED)
         # What the sum over all processes raises depends on who waits for it.
         if isinstance(error, jax.errors.JaxRuntimeError) or (isinstance(error, ValueError) and "Gloo" in str(error)):
-            raise TrainingError(
-                f"another process of this run has stopped answering ({_first_line(error)}): the last checkpoint is kept; "
-                f"start all processes again with --resume"
-            ) from None
+            raise TrainingError(_gone(_first_line(error))) from None
         raise
 
 
