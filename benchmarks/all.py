@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 TEXT = ("startup", "recurrence", "classic", "sampling", "memory", "shakespeare")
-SERIES = ("running", "jena", "keras_split", "streams_windows", "big_tables")
+SERIES = ("running", "jena", "keras_split", "streams_windows", "big_tables", "many_series")
 
 
 def run(script: str, *arguments: str) -> None:

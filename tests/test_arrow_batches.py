@@ -1,6 +1,11 @@
 """A saved forecaster over Arrow batches: `Forecaster.predict`'s rows and columns, however the series are cut into batches."""
 
+import importlib.util
+import os
 import pickle
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -347,3 +352,79 @@ def test_without_pyarrow_it_is_said_what_to_install(bundle: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"pyarrow, which is not installed: pip install 'elman\[arrow\]'"):
         BatchForecaster(bundle)
+
+
+# --- engines ------------------------------------------------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+ENGINES = {
+    "ray": pytest.param(
+        "ray",
+        marks=pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+    ),
+    "spark": pytest.param(
+        "spark",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("pyspark") is None or shutil.which("java") is None,
+            reason="PySpark or Java is not installed",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES.values())
+def test_the_example_of_an_engine_gives_what_predict_gives(
+    engine: str, bundle: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Rows of 100 series, shuffled over three files."""
+    rows = frame_of(make_panel(series=100, count=90)).rename({"time": "ds"})
+    mixed = rows.sample(fraction=1, shuffle=True, seed=0)
+    (tmp_path / "series").mkdir()
+    for number in range(3):
+        mixed[number * 3000 : (number + 1) * 3000].write_parquet(tmp_path / "series" / f"{number}.parquet")
+    source = str(Path(arrow_batches.__file__).parents[2])
+    told = {
+        "PYTHONPATH": source,
+        "PYSPARK_PYTHON": sys.executable,
+        "HOME": str(tmp_path),
+        "XLA_FLAGS": os.environ["XLA_FLAGS"],
+    }
+    script = [sys.executable, EXAMPLES / f"{engine}_forecast.py", bundle, tmp_path / "series", tmp_path / "forecasts"]
+    subprocess.run(list(map(str, script)), env={**environment, **told}, cwd=tmp_path, check=True, timeout=240)
+    found = pl.read_parquet(tmp_path / "forecasts" / "*.parquet")
+    assert len(list((tmp_path / "forecasts").glob("*.parquet"))) > 1
+    assert_same(found, Forecaster.load(bundle).predict(rows))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_the_document_shows_of_an_example_stands_in_it(engine: str) -> None:
+    document = (EXAMPLES.parent / "scaling.md").read_text(encoding="utf-8")
+    blocks = re.findall(
+        r"```python\n(.*?)```", document.split("## Many series on an engine you have", 1)[1], flags=re.DOTALL
+    )
+    [block] = [block for block in blocks if f"import {engine}" in block or f"py{engine}" in block]
+    script = (EXAMPLES / f"{engine}_forecast.py").read_text(encoding="utf-8")
+    known = {line.strip() for line in script.splitlines()}
+    written = [line.split("  #")[0].strip() for line in block.splitlines() if line.strip()]
+    for name, value in (("bundle", '"sales.safetensors"'), ("series", '"series/"'), ("forecasts", '"forecasts/"')):
+        written = [line.replace(value, f"parsed.{name}") for line in written]
+    shown = {"parsed.blocks": "8", "parsed.parts": "8", "parsed.column": '"unique_id"', "parsed.time": '"ds"'}
+    for name, value in shown.items():
+        known |= {line.replace(name, value) for line in known}
+    assert len(written) >= 6
+    assert not [line for line in written if line not in known]
+
+
+def test_the_document_shows_a_folder_of_files_without_an_engine(
+    frame: pl.DataFrame, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = (EXAMPLES.parent / "scaling.md").read_text(encoding="utf-8")
+    blocks = re.findall(
+        r"```python\n(.*?)```", document.split("## Many series on an engine you have", 1)[1], flags=re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(bundle, "sales.safetensors")
+    (tmp_path / "series").mkdir()
+    frame.write_parquet("series/all.parquet")
+    exec(compile(blocks[0], "scaling.md", "exec"), {})
+    assert_same(pl.read_parquet("forecasts.parquet"), Forecaster.load(bundle).predict(frame))
