@@ -47,7 +47,7 @@ COMMANDS = [
         "evaluate",
         "backtest",
     ),
-    *("report", "hello", "info", "launch", "studio", "serve", "export"),
+    *("report", "hello", "info", "launch", "studio", "serve", "export", "import"),
     *(f"inspect {kind}" for kind in ("graph", "memory", "attribution", "units", "surprise", "novelty")),
 ]
 PERSIAN = "سلام دنیا، می‌خواهم این متن بی‌آسیب بماند. گل‌ها در باغ‌اند؛ آب روشن است.\n"

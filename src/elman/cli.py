@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import elman
 from elman.commands import EXIT_ERROR, EXIT_INTERRUPTED
-from elman.commands.export_flags import add_export
+from elman.commands.export_flags import add_export, add_import
 from elman.commands.flags import add_data_dir
 from elman.commands.inspect_flags import add_inspect
 from elman.config import Option, options, suggestion
@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_backtest(commands)
     add_inspect(commands, _command)
     add_export(commands, _command)
+    add_import(commands, _command)
     _add_serve(commands)
     _add_report(commands)
     _add_studio(commands)

@@ -41,15 +41,23 @@ class Comparison:
     largest: float
 
 
-def compared(what: str, model: np.ndarray, export: np.ndarray) -> Comparison:
-    """The largest difference. Raises: `BundleError` beyond `LARGEST_DIFFERENCE`, and for what is no number."""
+def compared(
+    what: str, model: np.ndarray, export: np.ndarray, names: tuple[str, str] = ("export", "model")
+) -> Comparison:
+    """The largest difference. names: what `export` and `model` are called in an error.
+
+    Raises: `BundleError` beyond `LARGEST_DIFFERENCE`, and for what is no number.
+    """
+    theirs, ours = names
     if model.shape != export.shape:
-        raise BundleError(f"the export answers {export.shape} numbers on {what}, not {model.shape}: a defect of elman")
+        raise BundleError(
+            f"the {theirs} answers {export.shape} numbers on {what}, not {model.shape}: a defect of elman"
+        )
     with np.errstate(invalid="ignore"):
         difference = np.abs(model - export).max(initial=0) / max(1.0, np.abs(model).max(initial=0))
     if not difference <= LARGEST_DIFFERENCE:
         raise BundleError(
-            f"the export differs from the model by {difference:.2g} on {what}, more than {LARGEST_DIFFERENCE:g}: "
+            f"the {theirs} differs from the {ours} by {difference:.2g} on {what}, more than {LARGEST_DIFFERENCE:g}: "
             f"nothing was written"
         )
     return Comparison(what, len(model), float(difference))

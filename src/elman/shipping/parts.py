@@ -18,6 +18,8 @@ from elman.network.heads import Categorical, Quantiles
 from elman.series.model import SeriesModel
 from elman.text.model import TextModel
 
+CELL_NAMES: dict[type, str] = {Elman: "elman", GRU: "gru", LSTM: "lstm"}
+
 
 @dataclass(frozen=True, eq=False)
 class Parts:
@@ -106,9 +108,8 @@ def parts_of(model: TextModel | SeriesModel) -> Parts:
 
 
 def _cell_name(network: Network) -> str:
-    for kind, name in ((Elman, "elman"), (GRU, "gru"), (LSTM, "lstm")):
-        if isinstance(network.cells[0], kind):
-            return name
+    if type(network.cells[0]) in CELL_NAMES:
+        return CELL_NAMES[type(network.cells[0])]
     raise BundleError(f"a cell of the kind {type(network.cells[0]).__name__} cannot be exported")
 
 
