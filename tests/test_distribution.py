@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,6 +46,44 @@ def alone(text: Path, environment: dict[str, str]) -> TextRun:
     finished = launch(1, "text", text, "--run", run, *BUDGET, *TEXT, environment=environment)
     assert finished.returncode == 0, finished.stderr
     return TextRun(run)
+
+
+MEETING = """
+import os, sys
+from pathlib import Path
+from elman.training.distribution import join, leave
+
+group = join(sys.argv[1], 2, int(sys.argv[2]))
+mine = {os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{name}")}
+for table in ("tcp", "tcp6"):
+    for line in Path("/proc/self/net", table).read_text().splitlines()[1:]:
+        words = line.split()
+        if words[3] == "0A" and f"socket:[{words[9]}]" in mine:
+            print(words[1].split(":")[0])
+sys.stdout.flush()
+leave(group, 0)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="only Linux lists the sockets of a process there")
+def test_processes_of_one_host_listen_to_that_host_only(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEETING, address, str(number)], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for number in range(2)
+    ]
+    listening = [process.communicate(timeout=120)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    own = {
+        "0100007F",
+        "00000000000000000000000001000000",
+        "0000000000000000FFFF00000100007F",
+    }  # 127.0.0.1, ::1 and both in one
+    assert listening[0], "the leader listens"
+    assert set(listening[0] + listening[1]) <= own
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.long)])
@@ -102,6 +141,35 @@ def wait_for(process: subprocess.Popen, run: Path) -> list[tuple[int, int]]:
             ]
         time.sleep(0.005)
     raise AssertionError(f"the run has not begun: {process.stderr.read() if process.stderr else ''}")
+
+
+CLUSTERS = {
+    "SLURM": {"SLURM_JOB_ID": "77", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"},
+    "Open MPI": {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911", "OMPI_COMM_WORLD_SIZE": "2"},
+}
+"""What the launchers tell their processes, and by which names a process learns its own number."""
+NUMBERS = {
+    "SLURM": ("SLURM_PROCID", "SLURM_LOCALID"),
+    "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
+
+
+@pytest.mark.parametrize("cluster", ["SLURM", pytest.param("Open MPI", marks=pytest.mark.long)])
+def test_a_cluster_says_who_they_are(
+    cluster: str, alone: TextRun, text: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    words = ["train", "text", text, "--run", tmp_path / "run", *BUDGET, *TEXT, "--distributed", "--quiet"]
+    members = []
+    for number in "01":
+        told = {**environment, **CLUSTERS[cluster], **dict.fromkeys(NUMBERS[cluster], number)}
+        command = [sys.executable, "-m", "elman", *map(str, words)]
+        members.append(
+            subprocess.Popen(command, env=told, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        )
+    for member in members:
+        _, said = member.communicate(timeout=120)
+        assert member.returncode == 0, said
+    np.testing.assert_allclose(TextRun(tmp_path / "run").losses, alone.losses, rtol=1e-9)
 
 
 @pytest.fixture

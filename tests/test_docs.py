@@ -85,6 +85,20 @@ def test_commands_parse(page: str) -> None:
         assert not [word for word in unknown if word.startswith("-")], command
 
 
+@pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "docs" / "recipes").iterdir()))
+def test_commands_of_the_recipes_parse(recipe: str) -> None:
+    from elman.cli import build_parser
+
+    text = (ROOT / "docs" / "recipes" / recipe).read_text(encoding="utf-8")
+    together = next(iter(re.findall(r"set -- (.*)", text)), "")
+    commands = re.findall(r"(?:srun|exec) elman (.*)", text)
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command.replace('"$@"', together).replace("$JOB_COMPLETION_INDEX", "0"))
+        parsed = build_parser().parse_args(words)
+        assert getattr(parsed, "distributed", False) or parsed.coordinator
+
+
 def test_every_setting_survives_toml_and_json() -> None:
     from elman.config import from_toml, to_toml
 
@@ -127,7 +141,9 @@ def test_persian_is_written_as_persian(name: str) -> None:
     for wrong in "\u064a\u0643\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669":
         assert wrong not in prose, f"U+{ord(wrong):04X}"
     assert not re.findall(r" [،؛:.؟!](?:\s|$)", prose)
-    assert not re.findall(r"(?<![\u0600-\u06ff\u200c])(?:می|نمی) [\u0600-\u06ff]", prose), "a zero-width non-joiner binds the prefix"
+    assert not re.findall(r"(?<![\u0600-\u06ff\u200c])(?:می|نمی) [\u0600-\u06ff]", prose), (
+        "a zero-width non-joiner binds the prefix"
+    )
     assert text.count('<div dir="rtl" lang="fa">') == text.count("</div>") > 3
     outside = re.sub(r'<div dir="rtl" lang="fa">.*?</div>', "", text, flags=re.DOTALL)
     assert not re.findall(r"[\u0600-\u06ff]", outside)

@@ -43,6 +43,10 @@ FAILED = 2
 """Exit status of a process that leaves the others alone: that of any error that a person can mend."""
 
 
+ELSEWHERE = "192.0.2.1"
+"""An address that is nobody's (RFC 5737): the way to it is the way out of this host."""
+
+
 MEETING_SECONDS = 120
 """How long processes wait for each other at the start."""
 
@@ -290,6 +294,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process_i
                 coordinator,
                 processes,
                 process_id,
+                coordinator_bind_address=_address_to_listen_at(coordinator),
                 initialization_timeout=MEETING_SECONDS,
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
                 shutdown_timeout_seconds=HEARTBEAT_SECONDS,
@@ -304,6 +309,23 @@ def join(coordinator: str | None = None, processes: int | None = None, process_i
     return group
 
 
+def _address_to_listen_at(coordinator: str | None) -> str | None:
+    """Where process 0 listens: a run on one host at that host's own address only, for whoever reaches it may take part.
+
+    None leaves it to JAX, which then listens at every address of the host.
+    """
+    name = (coordinator or "").rpartition(":")[0]
+    return coordinator if name in ("127.0.0.1", "localhost", "[::1]") else None
+
+
+def _own_address(host: str, port: int) -> str:
+    """The address of this host that packets to `host` would leave from. Nothing is sent."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])
+
+
 def _listen_towards_the_others() -> None:
     """Let gloo listen at this host's address on the way to the coordinator.
 
@@ -313,10 +335,10 @@ def _listen_towards_the_others() -> None:
     from jax._src import distributed, xla_bridge
 
     host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
-    family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect(address)  # sends nothing
-        own = probe.getsockname()[0]
+    own = _own_address(host.strip("[]"), int(port))
+    if own.startswith("127.") and not host.startswith("127.") and host != "localhost":
+        with contextlib.suppress(OSError):  # no way out of this host: then all are here
+            own = _own_address(ELSEWHERE, int(port))
     make = xla_bridge._jax.make_gloo_tcp_collectives
     if not isinstance(make, functools.partial):
         xla_bridge._jax.make_gloo_tcp_collectives = functools.partial(make, hostname=own)
