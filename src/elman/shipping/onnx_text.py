@@ -150,7 +150,7 @@ def read_text_graph(path: Path) -> TextGraph:
         _check_beside(graph, node)
     if not graph.recurrent or graph.product is None or model.graph.output[0].name not in graph.carrying:
         lacks = (
-            "a product behind it"
+            "product behind its layers"
             if graph.recurrent
             else "RNN, GRU or LSTM on the way from its input to its first output"
         )

@@ -14,6 +14,7 @@ already, and weights multiply from the other side. Files are safetensors, or `.p
 read with `weights_only=True`.
 """
 
+import contextlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -79,7 +80,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     Raises: `BundleError` for a file that cannot be read, `ConfigError` for a `.pt` without PyTorch.
     """
-    if path.suffix.lower() in (".pt", ".pth"):
+    if path.suffix.lower() in (".pt", ".pth") or _is_of_torch(path):
         if importlib.util.find_spec("torch") is None:
             raise ConfigError(f"{path} is read by PyTorch, which is not installed: save it as safetensors there")
         import torch
@@ -97,6 +98,14 @@ def read_state_dict(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise BundleError(f"{path} is no state dict in safetensors: {error}") from None
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Whether a file begins as those of torch.save do, an archive or a pickle; neither can begin a safetensors file."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        start = file.read(16)
+        return start[8:9] != b"{" and (start[:4] == b"PK\x03\x04" or start[:1] == b"\x80")
+    return False
 
 
 def from_state_dict(arrays: Mapping[str, np.ndarray], vocabulary: Vocabulary, *, activation: str = "tanh") -> TextModel:
@@ -123,7 +132,7 @@ def _from_state_dict(arrays: dict[str, np.ndarray], vocabulary: Vocabulary, acti
     found: dict[str, np.ndarray] = {"head.weight": arrays["linear.weight"].T, "head.bias": arrays["linear.bias"]}
     for layer in range(layers):
         inputs = arrays[f"rnn.weight_ih_l{layer}"].T
-        if layer == 0:
+        if layer == 0 and "embedding.weight" in arrays:  # without one it reads one-hot vectors, whose product is a row
             inputs = arrays["embedding.weight"] @ inputs
         zeros = np.zeros(gates, np.float32)
         bias, inner = (arrays.get(f"rnn.bias_{name}_l{layer}", zeros) for name in ("ih", "hh"))
