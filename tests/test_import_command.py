@@ -439,3 +439,31 @@ def test_what_is_no_vocabulary(content: bytes, message: str, tmp_path: Path) -> 
     (tmp_path / "v").write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_symbols(tmp_path / "v")
+
+
+def test_disturbed_graphs_come_in_or_are_refused_with_one_line(tmp_path: Path) -> None:
+    """Names, operators and attributes of a real graph exchanged at random: an answer or a `BundleError`, nothing else."""
+    generator, path, said = np.random.default_rng(0), tmp_path / "m.onnx", []
+    whole = onnx.load_model(GOLDEN / "torch-lstm.onnx")
+    names = [tensor.name for tensor in whole.graph.initializer] + ["symbols", ""]
+    outputs = [name for node in whole.graph.node for name in node.output]
+    for trial in range(100):
+        model = onnx.ModelProto()
+        model.CopyFrom(whole)
+        node = model.graph.node[int(generator.integers(len(model.graph.node)))]
+        if trial % 4 == 0 and node.attribute:
+            node.attribute[0].i = int(generator.integers(-5, 1 << 40))
+        elif trial % 4 == 1 and node.input:
+            node.input[int(generator.integers(len(node.input)))] = str(generator.choice(names))
+        elif trial % 4 == 2:
+            node.op_type = str(generator.choice([other.op_type for other in whole.graph.node]))
+        else:
+            node.output[0] = str(generator.choice(outputs))
+        path.write_bytes(model.SerializeToString())
+        try:
+            graph = onnx_text.read_text_graph(path)
+            assert graph.answers(np.arange(5) % graph.symbols)[1].shape[1] == graph.weight.shape[1]
+        except BundleError as error:
+            said.append(str(error))
+    assert len(said) > 50
+    assert not any("\n" in words for words in said)
