@@ -368,6 +368,9 @@ class Config:
         return cls().replace(**changes)
 
 
+_DOTS_AT_MOST = 1000
+
+
 def to_toml(tables: Mapping[str, Any]) -> str:
     """Write nested dictionaries as TOML."""
     return tomli_w.dumps(dict(tables))
@@ -376,12 +379,27 @@ def to_toml(tables: Mapping[str, Any]) -> str:
 def from_toml(text: str, source: str) -> dict[str, Any]:
     """Read TOML; `source` names the file in the error.
 
-    Raises: `ConfigError` with line and column where the text is not TOML.
+    Raises: `ConfigError` with line and column where the text is not TOML, or holds an integer of more than 64 bits.
     """
+    # A key of many parts takes Python's reader time that grows with the square of their number.
+    if any(line.count(".") > _DOTS_AT_MOST for line in text.splitlines()):
+        raise ConfigError(f"{source} is refused: a line in it has more than {_DOTS_AT_MOST} dots, which no setting has")
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        tables = tomllib.loads(text)
+    except ValueError as error:  # a number of thousands of digits too, which is Python's own limit
         raise ConfigError(f"{source} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{source} is not valid TOML: its tables are nested too deeply") from None
+    waiting: list[Any] = [tables]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ConfigError(
+                f"{source} is not valid TOML: it holds an integer of {value.bit_length()} bits, more than 64"
+            )
+    return tables
 
 
 def _build_table() -> dict[str, Option]:

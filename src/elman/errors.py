@@ -11,9 +11,37 @@ A message says what happened with the value, where, and what to do. It is raised
 only: the command line (one line, exit status 2) and the server (JSON, status 4xx). Anything else that escapes is a defect of ours.
 """
 
+import unicodedata
+
+LONGEST_MESSAGE = 3000
+"""Characters of a message: what a file holds is shown in it, and a file may hold anything."""
+
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+
 
 class ElmanError(Exception):
-    """The root of every error that a user can meet and mend."""
+    """The root of every error that a user can meet and mend. Its message is one line of printable characters, see `one_line`."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
+
+
+def one_line(text: str) -> str:
+    """`text` as one line that commands no terminal: blanks for line ends and tabs, escapes for control characters and halves of
+    surrogate pairs, and what is longer than `LONGEST_MESSAGE` cut in its middle, because the remedy stands at the end.
+
+    >>> one_line("two\\nlines, \\x1b[31mred")
+    'two lines, \\\\x1b[31mred'
+    """
+    text = _cut(text)
+    if text.isprintable():
+        return text
+    blank = "".join(" " if letter.isspace() else letter for letter in text)
+    return _cut("".join(ascii(one)[1:-1] if unicodedata.category(one) in _UNPRINTABLE else one for one in blank))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 905]} ... {text[-900:]}"
 
 
 class ConfigError(ElmanError):

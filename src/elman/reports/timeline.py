@@ -97,7 +97,7 @@ def read_history(run: TextRun) -> History:
             history.iterations += [iteration for iteration, _ in finite]
             history.losses += [loss for _, loss in finite]
             history.blocks.append({name: value for name, value in event.items() if name != "loss"})
-        elif kind == "validation":
+        elif kind == "validation" and "nats" in event:
             history.validations.append((event["iteration"], event["nats"]))
         elif kind == "sample":
             newest = history.validations[-1][1] if history.validations else None
@@ -111,9 +111,10 @@ def read_history(run: TextRun) -> History:
 def symbols_per_loss(description: dict[str, Any]) -> int:
     """What a logged training loss is to be divided by: the symbols of an update where the run adds them up, else 1."""
     training = description.get("training", {})
-    if training.get("reduction") != "sum":
+    if not isinstance(training, dict) or training.get("reduction") != "sum":
         return 1
-    return int(training.get("batch", 1)) * int(training.get("unroll", 1))
+    batch, unroll = training.get("batch", 1), training.get("unroll", 1)
+    return batch * unroll if isinstance(batch, int) and isinstance(unroll, int) and batch * unroll > 0 else 1
 
 
 def timeline_facts(run: TextRun) -> list[dict[str, Any]]:

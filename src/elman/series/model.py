@@ -206,7 +206,7 @@ def _network_shape(config: Config, encoding: Encoding, source: str) -> ForecastN
 
 
 def _check_weights(weights: dict[str, np.ndarray], config: Config, source: str) -> None:
-    """Refuse, before any shape is worked out, weights that cannot be those of the settings' network, or are no numbers."""
+    """Refuse, before any shape is worked out, weights that cannot be those of the settings' network."""
     if config.network.hidden is None:
         raise BundleError(f"{source} does not say how many hidden units its network has")
     if len(weights) < config.series.members * config.network.layers:
@@ -214,9 +214,6 @@ def _check_weights(weights: dict[str, np.ndarray], config: Config, source: str) 
             f"{source} does not fit its own settings: it holds {len(weights)} arrays of weights, too few for "
             f"{config.series.members} members of {config.network.layers} layers; were they edited?"
         )
-    for name, array in weights.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise BundleError(f"{source} is damaged: its weights {name!r} are not finite; write it again")
 
 
 def _encoding(codec: dict[str, Any], arrays: dict[str, np.ndarray]) -> Encoding:

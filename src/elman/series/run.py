@@ -53,7 +53,7 @@ class SeriesRun(Run):
             found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path} is damaged: {error}; write it anew with `elman evaluate {self.path}`") from None
         if not isinstance(found, dict):
             raise RunError(f"{path} is damaged: it is no JSON object; write it anew with `elman evaluate {self.path}`")
@@ -67,7 +67,7 @@ class SeriesRun(Run):
     @property
     def validations(self) -> list[tuple[int, float]]:
         """(iteration, mean absolute error at the horizon) of every validation."""
-        return [(event["iteration"], event["mae"]) for event in self.events("validation")]
+        return self.validated("mae")
 
     @property
     def losses(self) -> list[float]:

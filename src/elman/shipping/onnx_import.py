@@ -93,6 +93,8 @@ def _turned(xs: jax.Array, lengths: jax.Array | None) -> jax.Array:
 def read_onnx(path: Path) -> onnx.ModelProto:
     """The file, parsed and checked. Raises: `BundleError` for what is no ONNX model, too large, or keeps its weights elsewhere."""
     try:
+        if not path.is_file():
+            raise BundleError(f"{path} is no file: give the path of an ONNX model")
         if path.stat().st_size > LARGEST_FILE:
             raise BundleError(f"{path} is larger than {LARGEST_FILE:,} bytes, more than an ONNX file can be")
         model = onnx.load_model_from_string(path.read_bytes())
@@ -146,22 +148,26 @@ def _imported(node: onnx.NodeProto, held: Mapping[str, np.ndarray]) -> Imported:
     weights, recurrent = (_array(node, held, place, name) for place in (1, 2))
     gates = len(GATE_ORDER[KINDS[node.op_type]])
     hidden = recurrent.shape[-1] if recurrent.ndim == 3 else 0
-    bias = _array(node, held, 3, name) if len(node.input) > 3 and node.input[3] else None
-    if bias is None:
-        bias = np.zeros((directions, 2 * gates * hidden), np.float32)
+    given = _array(node, held, 3, name) if len(node.input) > 3 and node.input[3] else None
     fits = (
         weights.ndim == 3
+        and weights.size > 0
         and weights.shape[:2] == recurrent.shape[:2] == (directions, gates * hidden)
-        and bias.shape == (directions, 2 * gates * hidden)
+        and (given is None or given.shape == (directions, 2 * gates * hidden))
+        and attributes.get("hidden_size", hidden) == hidden
     )
     if not fits:
-        raise BundleError(
-            f"{name} has weights of shapes {weights.shape}, {recurrent.shape}, {bias.shape}, which do not fit"
-        )
+        shapes = ", ".join(str(array.shape) for array in (weights, recurrent, given) if array is not None)
+        raise BundleError(f"{name} has weights of shapes {shapes}, which do not fit")
+    # Only now: of weights without a single number, a shape could ask for any amount of memory.
+    bias = np.zeros((directions, 2 * gates * hidden), np.float32) if given is None else given
     relu = _activations(attributes)[:1] == ["Relu"]
     cells = [_cell(KINDS[node.op_type], relu, *parts) for parts in zip(weights, recurrent, bias, strict=True)]
     backwards = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[direction]
-    return Imported(name, tuple(cells), backwards, int(attributes.get("layout", 0)))
+    layout = attributes.get("layout", 0)
+    if layout not in (0, 1):
+        raise BundleError(f"{name} has the unknown layout {layout}")
+    return Imported(name, tuple(cells), backwards, layout)
 
 
 def _activations(attributes: Mapping[str, Any]) -> list[str]:
@@ -236,6 +242,8 @@ def text_model_from_onnx(path: Path) -> TextModel:
         raise BundleError(f"{path} was not written by elman export --to onnx from a text model ({error!r})") from None
     held = _constants(model)
     arrays = {f"head.{name}": held.get(f"head_{name}_0", np.zeros(0, np.float32)) for name in ("weight", "bias")}
+    if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays.values()):
+        raise BundleError(f"{path} has a head whose weights are no finite floats")
     for layer, imported in enumerate(recurrent):
         for name in ("weight_inputs", "weight_hidden", "bias", "bias_candidate"):
             if hasattr(imported.cells[0], name):

@@ -64,6 +64,8 @@ class Curves:
         except TypeError:
             found = array("f", map(_number, losses))
         first = int(event["iteration"])
+        if not 0 <= first < 1 << 53:
+            raise ValueError("updates are counted from 0, and floats count them exactly")
         rates = [_number(event.get(name)) for name in ("learning_rate", "gradient_norm", "symbols_per_second")]
         # Nothing is kept of an event before all of it is known to be sound.
         self.starts.append(first)
@@ -195,6 +197,9 @@ class WatchedRun:
 
     def _event(self, event: dict[str, Any]) -> None:
         kind = event["kind"]
+        elapsed = event.get("elapsed")
+        # Before anything is kept: a line that is damaged is read again as soon as the log grows.
+        elapsed = float(elapsed) if isinstance(elapsed, int | float) else self.elapsed
         if kind == "update":
             self.curves.add(event)
         elif kind == "validation":
@@ -212,8 +217,7 @@ class WatchedRun:
             self.end = None
         elif kind == "end":
             self.end = event
-        if isinstance(event.get("elapsed"), int | float):
-            self.elapsed = float(event["elapsed"])
+        self.elapsed = elapsed
 
     def loss_curve(self, scale: str = "linear", points: int = MOST_POINTS) -> list[list[float]]:
         """[update, mean loss], thinned to about `points` stretches that are equally wide on the scale, "linear" or "log"."""
@@ -225,7 +229,8 @@ class WatchedRun:
         training = self.description.get("training", {})
         if not isinstance(training, dict) or training.get("reduction") != "sum" or self.kind != "text":
             return 0
-        return int(training.get("batch", 1)) * int(training.get("unroll", 1))
+        batch, unroll = training.get("batch", 1), training.get("unroll", 1)
+        return batch * unroll if isinstance(batch, int) and isinstance(unroll, int) else 0
 
     def block_curve(self, name: str, scale: str = "linear", points: int = MOST_POINTS) -> list[list[float]]:
         """[update, value] of `learning_rate`, `gradient_norm` or `speed`, thinned in the same way."""
@@ -291,7 +296,7 @@ def _means(numbers: np.ndarray, values: np.ndarray, scale: str, points: int) -> 
     if len(values) <= points:
         return [[float(n), float(f"{v:.5g}")] for n, v in zip(numbers, values, strict=True)]
     places = np.log(numbers) if scale == "log" else numbers.astype(float)
-    stretch = ((places - places[0]) * (points / max(places[-1] - places[0], 1e-12))).astype(int).clip(max=points - 1)
+    stretch = ((places - places[0]) * (points / max(places[-1] - places[0], 1e-12))).astype(int).clip(0, points - 1)
     counts = np.bincount(stretch, minlength=points)
     some = counts > 0
     at = np.bincount(stretch, numbers, minlength=points)[some] / counts[some]

@@ -37,7 +37,7 @@ class TextRun(Run):
     @property
     def validations(self) -> list[tuple[int, float]]:
         """(iteration, nats per character) of every validation."""
-        return [(event["iteration"], event["nats"]) for event in self.events("validation")]
+        return self.validated("nats")
 
     @property
     def losses(self) -> list[float]:
@@ -48,7 +48,7 @@ class TextRun(Run):
     def baselines(self) -> dict[str, Any]:
         """What knowing nothing, letter frequencies and n-grams score on the same held-out text, in nats per character."""
         start = self.last_event("start")
-        return dict(start["baselines"]) if start else {}
+        return dict(start.get("baselines", {})) if start else {}
 
     @property
     def best(self) -> float | None:

@@ -4,8 +4,6 @@ import json
 import math
 import os
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from elman.text.presets import resolve
 from elman.text.reading import spool_standard_input
 from elman.text.run import TextRun
 from elman.text.task import TextTask
+from elman.training.archives import read_archive
 from elman.training.cache import default_cache_folder
 from elman.training.distribution import Alone, Group
 from elman.training.downloads import DATA_FOLDER_VARIABLE
@@ -249,14 +248,6 @@ def with_classic_weights(network: Network, path: Path) -> Network:
 
     Raises: `DataError` for a file that is none, lacks an array, or holds one of another shape.
     """
-    try:
-        # Opened here, for NumPy leaves a file that it cannot read open.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"--init {path} cannot be read as an .npz file of arrays: {error}; write it with numpy.savez"
-        ) from None
     cell, head = network.cells[0], network.head
     hidden, vocab = cell.hidden_size, head.bias.shape[0]
     if len(network.cells) != 1 or cell.gate_blocks != 1:
@@ -270,6 +261,7 @@ def with_classic_weights(network: Network, path: Path) -> Network:
         "bh": (hidden, 1),
         "by": (vocab, 1),
     }
+    arrays = read_archive(path)
     for name, shape in shapes.items():
         if name not in arrays:
             raise DataError(f"--init {path} lacks the array {name!r}: it needs {', '.join(shapes)}")

@@ -73,6 +73,11 @@ class Bundle:
         for part in ("config", "codec"):
             if not _is_finite(found[part]):
                 raise BundleError(f"{path} is damaged: expected finite numbers in its {part!r}; write it again")
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise BundleError(
+                    f"{path} is damaged: its array {name!r} holds numbers that are not finite; write it again"
+                )
         _check_config(path, found["config"], found["made_with"])
         return cls(kind=found["kind"], arrays=arrays, **{name: found[name] for name in _PARTS})
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,30 @@ from elman.training.storage import write_atomically
 CONFIG_NAME = "config.toml"
 EVENTS_NAME = "events.jsonl"
 BEST_NAME = "best.safetensors"
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+_NEEDED = {
+    "update": frozenset({"iteration", "loss"}),
+    "validation": frozenset({"iteration"}),
+    "sample": frozenset({"iteration", "text"}),
+}
+"""By kind of event, what everybody who reads the log relies on."""
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "iteration": _is_count,
+    "loss": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "text": lambda value: isinstance(value, str),
+    "baselines": lambda value: isinstance(value, dict),
+    **dict.fromkeys(("nats", "mae", "elapsed"), _is_number),
+}
 
 
 class Run:
@@ -122,7 +146,29 @@ class Run:
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
             raise RunError(f"{self.path / EVENTS_NAME}, line {number} is damaged: it is no JSON object with a `kind`")
+        lacking = _NEEDED.get(event["kind"], frozenset()) - event.keys()
+        wrong = [name for name, fits in _FITS.items() if name in event and not fits(event[name])]
+        if lacking or wrong:
+            raise RunError(
+                f"{self.path / EVENTS_NAME}, line {number} is damaged: {min(lacking or wrong)!r} of its {event['kind'][:40]!r} "
+                f"{'is missing' if lacking else 'is not what it should be'}; restore it from a copy"
+            )
         return event
+
+    def validated(self, figure: str) -> list[tuple[int, float]]:
+        """(iteration, `figure`) of every validation.
+
+        Raises: `RunError` where one lacks it: the run is of another task, or its log was edited.
+        """
+        found = []
+        for event in self.events("validation"):
+            if figure not in event:
+                raise RunError(
+                    f"{self.path / EVENTS_NAME} has a validation at update {event['iteration']} without {figure!r}: "
+                    f"the run is of another task, or its log was edited"
+                )
+            found.append((event["iteration"], event[figure]))
+        return found
 
     @contextlib.contextmanager
     def writing(self) -> Iterator["EventLog"]:

@@ -25,6 +25,8 @@ from elman.series.reading.zones import check_zone, to_utc
 _DATETIME = pl.Datetime("us")
 _LAYOUTS_AT_MOST = 12
 _SAMPLE = 256
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800 + 86_400, 253_402_300_799 - 86_400
+"""Of the years 1 and 9999, counted from 1970, less a day for any time zone: Python's calendar goes no further."""
 
 # What the date part looks like, and the formats it may stand for, the more usual one first.
 _DAYS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -122,6 +124,11 @@ def read_times(
         found = _read_text(column, settings, place)
     else:
         raise DataError(f"the time column {column.name!r} holds no times but {kind}: choose another (--time-column)")
+    if kind.is_temporal() and (beyond := _beyond(found.values)).any():
+        row = int(beyond.arg_max() or 0)
+        raise DataError(
+            f"the time column {column.name!r} has a time beyond the years 1 to 9999 at {place(row)}: correct or remove such rows"
+        )
     if found.time_zone is not None:
         return Times(found.values, found.format, settings.time_zone or found.time_zone, found.notes)
     if settings.time_zone is None:
@@ -171,7 +178,7 @@ def _refuse_missing(column: pl.Series, place: Callable[[int], str]) -> None:
 def _read_numbers(column: pl.Series, settings: SeriesSettings, place: Callable[[int], str]) -> Times:
     written = _written_out(column)
     if settings.time_format is not None or written is not None:
-        text = written if written is not None else column.cast(pl.Int64).cast(pl.String)
+        text = written if written is not None else column.cast(pl.Int64, strict=False).cast(pl.String)
         return _read_text(text.alias(column.name), settings, place)
     unit = _epoch_unit(column)
     if unit is None:
@@ -180,6 +187,13 @@ def _read_numbers(column: pl.Series, settings: SeriesSettings, place: Callable[[
             f"milliseconds, microseconds or nanoseconds since 1970 nor digits such as 20200131; choose another (--time-column)"
         )
     name, per_second = unit
+    beyond = ~(column.cast(pl.Float64) / per_second).is_between(_FIRST_SECOND, _LAST_SECOND)
+    if beyond.any():
+        row = int(beyond.arg_max() or 0)
+        raise DataError(
+            f"the time column {column.name!r} holds the number {column[row]:g} at {place(row)}, which in {name} since 1970 is "
+            f"beyond the years 1 to 9999: correct or remove such rows"
+        )
     if column.dtype.is_float():
         moments = (column * (1_000_000 / per_second)).round().cast(pl.Int64)
     elif per_second > 1_000_000:
@@ -217,8 +231,9 @@ def _read_text(column: pl.Series, settings: SeriesSettings, place: Callable[[int
     if wanted is not None and wanted not in ("ISO 8601", "timestamps"):
         return _read_as_told(text, wanted, place)
     if (text.str.contains(r"^\d{9,10}(\.\d+)?$|^\d{13}$|^\d{16}$|^\d{19}$")).all():
-        numbers = text.cast(pl.Float64 if text.str.contains(".", literal=True).any() else pl.Int64)
-        if _written_out(numbers) is None:
+        whole = pl.Float64 if text.str.contains(".", literal=True).any() else pl.Int64
+        numbers = text.cast(whole, strict=False)  # nineteen digits may be more than 64 bits
+        if not numbers.null_count() and _written_out(numbers) is None:
             return _read_numbers(numbers, settings, place)
     values, shown, instants = _parse(text, decide=place)
     if values.null_count():
@@ -375,7 +390,14 @@ def _read_layout(text: pl.Series, layout: _Layout, order: int) -> pl.Series | No
         return None
     if isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is not None:
         values = values.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return values.cast(_DATETIME)
+    values = values.cast(_DATETIME)
+    beyond = _beyond(values)
+    return values.set(beyond, None) if beyond.any() else values
+
+
+def _beyond(values: pl.Series) -> pl.Series:
+    """True where a time is outside the years that Python's calendar has."""
+    return ~values.to_physical().is_between(_FIRST_SECOND * 1_000_000, _LAST_SECOND * 1_000_000)
 
 
 def _order(text: pl.Series, rows: pl.Series, layout: _Layout, decide: Callable[[int], str] | None) -> int:
