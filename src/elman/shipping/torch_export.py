@@ -80,6 +80,8 @@ def read_state_dict(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     Raises: `BundleError` for a file that cannot be read, `ConfigError` for a `.pt` without PyTorch.
     """
+    if not path.is_file():
+        raise BundleError(f"{path} is no file: give the path of a state dict")
     if path.suffix.lower() in (".pt", ".pth") or _is_of_torch(path):
         if importlib.util.find_spec("torch") is None:
             raise ConfigError(f"{path} is read by PyTorch, which is not installed: save it as safetensors there")
@@ -87,16 +89,22 @@ def read_state_dict(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
-            return {name: tensor.numpy() for name, tensor in found.items()}, {}
+            # A tensor can repeat few stored numbers as often as it likes; honest files store at most tied weights once.
+            if sum(tensor.nbytes for tensor in found.values()) > 4 * path.stat().st_size:
+                raise ValueError("its arrays are much larger than the file")
+            return {str(name): tensor.numpy() for name, tensor in found.items()}, {}
         except Exception as error:
-            raise BundleError(f"{path} is no state dict: {str(error).splitlines()[0]}") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BundleError(f"{path} is no state dict: {reason}") from None
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get("elman", "{}"))
+            if not isinstance(facts, dict):
+                raise ValueError("what it says of elman is no table")
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
-    except (OSError, SafetensorError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} is no state dict in safetensors: {error}") from None
 
 
@@ -126,6 +134,9 @@ def from_state_dict(arrays: Mapping[str, np.ndarray], vocabulary: Vocabulary, *,
 def _from_state_dict(arrays: dict[str, np.ndarray], vocabulary: Vocabulary, activation: str) -> TextModel:
     if any("reverse" in name for name in arrays):
         raise ValueError("it reads backwards too, which no model that writes can")
+    for name, array in arrays.items():
+        if not array.size:
+            raise ValueError(f"{name!r} of shape {array.shape} is empty")
     layers = sum(name.startswith("rnn.weight_ih_l") for name in arrays)
     gates, hidden = arrays["rnn.weight_hh_l0"].shape
     cell = CELLS_BY_GATES[gates // hidden]
@@ -133,7 +144,10 @@ def _from_state_dict(arrays: dict[str, np.ndarray], vocabulary: Vocabulary, acti
     for layer in range(layers):
         inputs = arrays[f"rnn.weight_ih_l{layer}"].T
         if layer == 0 and "embedding.weight" in arrays:  # without one it reads one-hot vectors, whose product is a row
-            inputs = arrays["embedding.weight"] @ inputs
+            embedding = arrays["embedding.weight"]
+            if len(embedding) != vocabulary.size:  # before the product, which may be larger than both
+                raise ValueError(f"its embedding has {len(embedding)} rows")
+            inputs = embedding @ inputs
         zeros = np.zeros(gates, np.float32)
         bias, inner = (arrays.get(f"rnn.bias_{name}_l{layer}", zeros) for name in ("ih", "hh"))
         if cell == "gru":
@@ -143,6 +157,9 @@ def _from_state_dict(arrays: dict[str, np.ndarray], vocabulary: Vocabulary, acti
         found[f"cells.{layer}.weight_inputs"] = inputs
         found[f"cells.{layer}.weight_hidden"] = arrays[f"rnn.weight_hh_l{layer}"].T
         found[f"cells.{layer}.bias"] = bias + inner
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name!r} is not finite")
     settings: dict[str, Any] = {"cell": cell, "hidden": hidden, "layers": layers, "activation": activation}
     config = Config().replace(**settings)
     with precision("float32"):

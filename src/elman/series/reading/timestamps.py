@@ -233,7 +233,9 @@ def _read_text(column: pl.Series, settings: SeriesSettings, place: Callable[[int
     if (text.str.contains(r"^\d{9,10}(\.\d+)?$|^\d{13}$|^\d{16}$|^\d{19}$")).all():
         whole = pl.Float64 if text.str.contains(".", literal=True).any() else pl.Int64
         numbers = text.cast(whole, strict=False)  # nineteen digits may be more than 64 bits
-        if not numbers.null_count() and _written_out(numbers) is None:
+        if numbers.null_count():
+            raise _no_times(text, numbers, ["numbers"], place)
+        if _written_out(numbers) is None:
             return _read_numbers(numbers, settings, place)
     values, shown, instants = _parse(text, decide=place)
     if values.null_count():
