@@ -43,7 +43,7 @@ from elman.shipping.torch_export import from_state_dict, read_state_dict
 from elman.studio.runs_index import WatchedRun
 from elman.text.model import TextModel
 from elman.text.run import TextRun
-from elman.text.trainer import with_classic_weights
+from elman.text.trainer import resume_text, train_text, with_classic_weights
 from elman.text.vocabulary import Vocabulary
 from elman.training.storage import read_arrays, write_arrays
 from fuzzing_mutations import mutate_bytes
@@ -446,3 +446,43 @@ def test_timestamps_of_a_frame_beyond_the_calendar_are_named() -> None:
 def test_a_line_with_a_record_separator_is_a_row_like_others(tmp_path: Path) -> None:
     with pytest.raises(ElmanError, match="fields where the header has 3"):
         table(tmp_path, "time,name,y\n" + "".join(f"{time},a\x1eb,1\n" for time in HOURS) + "2024-01-02 00:00,\x1e\n")
+
+
+# --- going on with a run ------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_is_no_state_of_its_run_is_refused(tmp_path: Path) -> None:
+    """Each is signed as an honest one is: the checksum says nothing against it."""
+    (tmp_path / "a.txt").write_text("hello world " * 60)
+    sizes: dict[str, Any] = {"hidden": 4, "batch": 2, "unroll": 8, "steps": 4, "checkpoint_every": 2, "block": 2}
+    run = train_text(tmp_path / "a.txt", run=tmp_path / "run", sample_every=0, **sizes)
+    last, first = sorted((run.path / "checkpoints").iterdir(), reverse=True)
+    last.unlink()
+    arrays, metadata = read_arrays(first, kind="checkpoint")
+    state = metadata["state"]
+
+    def refused(arrays: dict[str, np.ndarray], position: dict[str, Any]) -> None:
+        changed = {**state, "position": {**state["position"], **position}}
+        write_arrays(first, arrays, {"iteration": 2, "state": changed}, kind="checkpoint")
+        with pytest.raises(BundleError, match="is not a state of this run"):
+            resume_text(run.path)
+
+    for position in (
+        {"iteration": "2"},
+        {"iteration": True},
+        {"elapsed": []},
+        {"rate_scale": None},
+        {"best": [1]},
+        {"validations": [[1.0]]},
+        {"validations": 3},
+        {"validations": [["a", 1.0]]},
+        {"smoothed": "x"},
+        {"more": 1},
+    ):
+        refused(arrays, position)
+    places = arrays["cursor.positions"]
+    for changed in (-places - 5, places.astype(np.int32), places[:1]):
+        refused({**arrays, "cursor.positions": changed}, {})
+    refused({**arrays, "cursor.codes": np.zeros(5)}, {})
+    write_arrays(first, arrays, {"iteration": 2, "state": state}, kind="checkpoint")
+    assert len(resume_text(run.path).losses) == 4

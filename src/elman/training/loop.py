@@ -127,6 +127,30 @@ class Position:
     last_loss: float | None = None
     validations: list[list[float]] = field(default_factory=list)
 
+    @classmethod
+    def from_state(cls, found: Any) -> "Position":
+        """The reverse of `vars`. Raises: `TypeError` for a table that holds anything else than such a position."""
+        position = cls(**found)
+        counts = {
+            "iteration": position.iteration,
+            "recoveries": position.recoveries,
+            "without_better": position.without_better,
+        }
+        numbers = {"elapsed": position.elapsed, "rate_scale": position.rate_scale}
+        optional = {name: getattr(position, name) for name in ("best", "best_iteration", "smoothed", "last_loss")}
+        numbers |= {name: value for name, value in optional.items() if value is not None}
+        pairs = position.validations
+        if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise TypeError("its validations are no pairs")
+        numbers |= {
+            f"validation {place}": value for place, value in enumerate(value for pair in pairs for value in pair)
+        }
+        wrong = [name for name, value in counts.items() if type(value) is not int or value < 0]
+        wrong += [name for name, value in numbers.items() if type(value) not in (int, float)]
+        if wrong:
+            raise TypeError(f"its {wrong[0]} is no number that it could be")
+        return position
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -479,7 +503,8 @@ class Trainer:
         cursor = {n.removeprefix("cursor."): a for n, a in checkpoint.arrays.items() if n.startswith("cursor.")}
         weights = {n: a for n, a in checkpoint.arrays.items() if not n.startswith("cursor.")}
         try:
-            self.position = Position(**checkpoint.state["position"])
+            self.position = Position.from_state(checkpoint.state["position"])
+            _check_cursor(cursor, self.task.cursor())
             state = with_arrays(self._whole(), weights, str(checkpoint.path))
             self.group.tell(Order(Act.RESTORE))
             self._spread_state(state, cursor)
@@ -528,6 +553,15 @@ class Trainer:
             in_words=self.task.in_words,
             **now,
         )
+
+
+def _check_cursor(found: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> None:
+    """Raises `ValueError` where a place in the data is not made of the task's own arrays."""
+    if found.keys() != own.keys():
+        raise ValueError(f"its place in the data is said by {sorted(found)[:9]}, not by {sorted(own)}")
+    for name, array in own.items():
+        if found[name].shape != array.shape or found[name].dtype != array.dtype or (found[name] < 0).any():
+            raise ValueError(f"its place in the data has {name!r} that is no {array.dtype} {array.shape} of at least 0")
 
 
 def _budget(settings: TrainingSettings) -> Budget:
