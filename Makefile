@@ -6,7 +6,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constrain
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long browser check fix docs bench bench-quick clean
+.PHONY: help demo test test-long browser check fix docs bench bench-quick sanitize clean
 
 help:   ## these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -42,6 +42,9 @@ bench: $(VENV)/.developed  ## every benchmark, one after the other (about an hou
 
 bench-quick: $(VENV)/.developed  ## the regression guard: under three minutes, names what got slower
 	$(RUN) benchmarks/quick.py
+
+sanitize: $(VENV)/.developed  ## the kernels under sanitizers: a few minutes, fails where anything is found
+	$(RUN) benchmarks/sanitizing.py
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

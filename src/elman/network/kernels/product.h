@@ -8,10 +8,16 @@
 
 namespace {
 
-// sums[r][v] += sum over k of a[r][k] * panel[k][v]: R rows, V vectors of columns, all sums in registers.
+// Whether R rows of V vectors are added up in two sets of sums, however rows are cut into blocks elsewhere: only then may the rows be
+// shared among more threads and their sums stay the same. The fewest rows into which `in_blocks` cuts more of them are half a block.
 template <int R, int V>
-ELMAN_INLINE void multiply(vec (&sums)[R][V], const float* const (&a)[R], const float* panel, int64_t depth) {
-  if constexpr (R * V < 8) {
+constexpr bool kTwoSets = R * V < 8 && (V == 1 || R < (rows_beside(V > kWide ? V : kWide) + 1) / 2);
+
+// sums[r][v] += sum over k of a[r][k] * panel[k][v]: R rows, V vectors of columns, all sums in registers. fixed: blocks of rows are
+// the same with any number of threads.
+template <int R, int V>
+ELMAN_INLINE void multiply(vec (&sums)[R][V], const float* const (&a)[R], const float* panel, int64_t depth, bool fixed = true) {
+  if (R * V < 8 && (fixed || kTwoSets<R, V>)) {
     // Few sums: a second set, so that one multiplication need not wait for the one before it.
     vec others[R][V] = {};
     int64_t k = 0;

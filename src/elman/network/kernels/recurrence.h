@@ -25,6 +25,9 @@ ELMAN_INLINE Sharing share(int threads, int64_t batch, int64_t panels, int64_t w
   return {threads, 1};
 }
 
+// Whether the sequences are one group with any number of threads: `share` cuts no fewer than four for each of two.
+ELMAN_INLINE bool never_cut(int64_t batch) { return batch < 8; }
+
 template <class Step>
 void walk(Sharing sharing, int64_t phases, int32_t* memory, int worker, int workers, Step&& step) {
   if (sharing.parts == 1) {
@@ -165,7 +168,7 @@ struct Forward {
               x[r] = in.xs + ((t + (slot + r) / rows) * batch + first_row + (slot + r) % rows) * in.inputs;
               for (int v = 0; v < V; ++v) sums[r][v] = load(packed_bias + panel * panel_floats + v * kLanes);
             }
-            multiply<R, V>(sums, x, packed_inputs + panel * panel_floats * in.inputs, in.inputs);
+            multiply<R, V>(sums, x, packed_inputs + panel * panel_floats * in.inputs, in.inputs, never_cut(batch));
             for (int r = 0; r < R; ++r) {
               float* to = projected_at(t + (slot + r) / rows, first_row + (slot + r) % rows, panel);
               for (int v = 0; v < V; ++v) store(to + v * kLanes, sums[r][v]);
@@ -214,7 +217,7 @@ struct Forward {
       for (int v = 0; v < (kGated<C> ? 1 : V); ++v) prefetch_to_write(in.hiddens + at * hidden + first_unit + v * kLanes);
       for (int g = 0; in.gates && g < kSaved<C>; ++g) prefetch_to_write(in.gates + (at * kSaved<C> + g) * hidden + first_unit);
     }
-    multiply<R, V>(sums, a, packed_hidden + panel * panel_floats * hidden, hidden);
+    multiply<R, V>(sums, a, packed_hidden + panel * panel_floats * hidden, hidden, never_cut(batch));
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const int64_t b = row + r, at = t * batch + b;
@@ -350,7 +353,7 @@ struct Backward {
         a[r] = out.d_gates + ((t + 1) * batch + row + r) * gradients;
         if (t >= 0) request<V>(t * batch + row + r, panel * kPanel);
       }
-      multiply<R, V>(sums, a, packed + Panels::offset(panel, depth), depth);
+      multiply<R, V>(sums, a, packed + Panels::offset(panel, depth), depth, never_cut(batch));
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
