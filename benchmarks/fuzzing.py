@@ -212,7 +212,7 @@ class Search:
         self, target: Any, path: Path, pool: list[bytes], own: Path, log_path: Path, generator: random.Random
     ) -> None:
         self.target, self.path, self.pool, self.own, self.log_path = target, path, pool, own, log_path
-        self.random = generator
+        self.random, self.seeds = generator, target.seeds()
         self.counts: Counter[str] = Counter()
         self.places: set[str] = set()
         self.findings: dict[str, str] = {}
@@ -233,7 +233,8 @@ class Search:
     def _damaged(self) -> bytes:
         from fuzzing_mutations import spliced
 
-        data = self.random.choice(self.pool)
+        # Half of the time from whole files: most of what was found is refused early.
+        data = self.random.choice(self.seeds if self.random.random() < 0.5 else self.pool)
         if self.random.random() < 0.05:
             data = spliced(self.random, data, self.random.choice(self.pool))
         for _ in range(self.random.choice((1, 1, 1, 2, 3))):

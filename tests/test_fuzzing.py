@@ -448,6 +448,12 @@ def test_a_line_with_a_record_separator_is_a_row_like_others(tmp_path: Path) -> 
         table(tmp_path, "time,name,y\n" + "".join(f"{time},a\x1eb,1\n" for time in HOURS) + "2024-01-02 00:00,\x1e\n")
 
 
+def test_what_makes_the_library_panic_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        table(tmp_path, 'M\n\rx\n"')
+    capfd.readouterr()  # what the library writes of its panic
+
+
 # --- going on with a run ------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ NumPy's own reader takes whatever memory an array's header or the archive's tabl
 
 import io
 import math
+import stat
 import zipfile
 from pathlib import Path
 
@@ -25,11 +26,10 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     Raises: `DataError` for a file that is none, is damaged, or unpacks to more than `MOST_TIMES_PACKED` times its size.
     """
     try:
-        if not path.exists():
-            raise ValueError("there is no such file")
-        if not path.is_file():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is no file")
-        allowed = MOST_TIMES_PACKED * path.stat().st_size + _LITTLE
+        allowed = MOST_TIMES_PACKED * status.st_size + _LITTLE
         with zipfile.ZipFile(path) as packed:
             members = packed.infolist()
             unpacked = sum(member.file_size for member in members)

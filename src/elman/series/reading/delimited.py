@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
-from polars.exceptions import ComputeError, PolarsError
+from polars.exceptions import ComputeError, PanicException, PolarsError
 
 from elman.errors import DataError
 from elman.series.reading.files import TableFile, contents, is_packed, start
@@ -238,8 +238,11 @@ def _read(
             # Words among the numbers: this column is read as written; after a few of them all are, to be done.
             name = found[1]
             schema = {one: pl.String if one == name or attempt >= _RETRIES else kind for one, kind in schema.items()}
-        except (PolarsError, OSError) as error:
-            raise DataError(f"{file.name} cannot be read as a table: {_first_line(error)}") from None
+        except (PolarsError, PanicException, OSError) as error:
+            # A panic is no `Exception`: an open quotation mark behind mixed line ends is one.
+            raise DataError(
+                f"{file.name} cannot be read as a table ({_first_line(error)}): look for a quotation mark that is not closed"
+            ) from None
     raise AssertionError("every column is text by now")
 
 
@@ -269,7 +272,7 @@ def _refuse_short_rows(source: str | bytes, layout: _Layout, needed: int, file: 
     filled = pl.col("line").str.strip_chars() != ""
     try:
         short = lines.select((filled & (marks < needed - 1)).any()).collect().item()
-    except PolarsError:  # a line that holds the separator which no table has: the slow look decides
+    except (PolarsError, PanicException):  # a line that holds the separator which no table has: the slow look decides
         short = True
     if short:
         error = _bad_row(source, layout, len(layout.header), file, None, needed)
@@ -311,5 +314,5 @@ def _bad_row(
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
