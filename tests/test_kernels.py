@@ -223,7 +223,7 @@ from test_kernels import gradients, head_problem, kernel_loss, problem
 arrays = {}
 # Sequences shared among the threads, and units; seven sequences for each of two threads, in blocks unlike those of fourteen.
 shapes = ((-65, 100, 40, 25), (33, 140, 6, 20), (-65, 100, 40, 25), (33, 140, 6, 20))
-for case, shape in [*zip(CASES, shapes), *((case, (-65, 96, 40, 14)) for case in CASES)]:
+for case, shape in [*zip(CASES, shapes), *((case, (-65, 96, 14, 40)) for case in CASES)]:
     cell, xs, carry, lengths, mask = problem(case, shape)
     for i, leaf in enumerate(jax.tree.leaves(gradients(unroll, cell, xs, carry, lengths, mask))):
         arrays[f"{case.name} {shape} {i}"] = leaf
