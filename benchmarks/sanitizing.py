@@ -166,7 +166,7 @@ def plant(programs: dict[str, Path], builds: Iterable[Build], sets: Iterable[str
             for name in sets:
                 findings = run(programs[build.name], name, seed, 2, fault).findings
                 missed += not findings
-                rows.append((fault, build.name, name, findings[0] if findings else "NOT REPORTED"))
+                rows.append((fault, build.name, name, findings[0][:80] if findings else "NOT REPORTED"))
                 results.append({"fault": fault, "build": build.name, "instruction_set": name, "findings": findings})
     report("sanitizing-planted", rows, {"seed": seed, "runs": results})
     return missed
