@@ -23,6 +23,10 @@ from browser import browser
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("suite")
 
+collect_ignore_glob = [
+    "golden/make_*.py"
+]  # scripts that made the files beside them, with libraries that the suite does without
+
 REPOSITORY = Path(__file__).parents[1]
 
 

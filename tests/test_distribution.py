@@ -231,7 +231,7 @@ def test_a_cut_cable_stops_both_hosts_and_nothing_is_lost(
     np.testing.assert_allclose(TextRun(run).losses, alone.losses, rtol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["streams", "windows"])
+@pytest.mark.parametrize("method", ["streams", pytest.param("windows", marks=pytest.mark.long)])
 def test_forecasters_train_together(method: str, tmp_path: Path, environment: dict[str, str]) -> None:
     random = np.random.default_rng(0)
     hours = np.arange(400)
