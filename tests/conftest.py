@@ -31,7 +31,15 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 # The files that take longest: first, so that no worker is left alone with one of them at the end.
-LONG = ("test_kernels", "test_studio_work", "test_distribution", "test_resume", "test_cli", "test_studio_runs")
+LONG = (
+    "test_lecture",
+    "test_kernels",
+    "test_studio_work",
+    "test_distribution",
+    "test_resume",
+    "test_cli",
+    "test_studio_runs",
+)
 LONG += ("test_studio_unroll", "test_studio_inside", "test_serving_http", "test_series_training", "test_bad_input")
 
 
