@@ -134,7 +134,7 @@ def run(program: Path, instruction_set: str, seed: int, cases: int, plant: str =
         if line.startswith("case: "):
             case = line.removeprefix("case: ")
         elif REPORTS.search(line):
-            findings.append(f"{case}: {line.strip()}")
+            findings.append(f"{case}: {line.strip().replace(f'{ROOT}/', '')}")
     if done.returncode and not findings:
         findings.append(f"{case}: the program ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     return Outcome({line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}, findings)

@@ -18,6 +18,7 @@ import numpy as np
 
 from elman.config import from_toml
 from elman.errors import ConfigError
+from elman.reports.timeline import symbols_per_loss
 from elman.training.runs import BEST_NAME, CONFIG_NAME, EVENTS_NAME
 
 FRESH_SECONDS = 0.15
@@ -223,15 +224,6 @@ class WatchedRun:
         """[update, mean loss], thinned to about `points` stretches that are equally wide on the scale, "linear" or "log"."""
         return self._thinned("losses", scale, points)
 
-    @property
-    def _sums(self) -> int:
-        """What a logged loss is divided by: the symbols of an update where the run adds them up, else 0."""
-        training = self.description.get("training", {})
-        if not isinstance(training, dict) or training.get("reduction") != "sum" or self.kind != "text":
-            return 0
-        batch, unroll = training.get("batch", 1), training.get("unroll", 1)
-        return batch * unroll if isinstance(batch, int) and isinstance(unroll, int) else 0
-
     def block_curve(self, name: str, scale: str = "linear", points: int = MOST_POINTS) -> list[list[float]]:
         """[update, value] of `learning_rate`, `gradient_norm` or `speed`, thinned in the same way."""
         return self._thinned(name, scale, points)
@@ -254,7 +246,8 @@ class WatchedRun:
             return _means(starts + 1, values, scale, points)
         sizes = np.array(self.curves.sizes)
         numbers = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(values)) + 1
-        return _means(numbers, values / (self._sums or 1), scale, points)
+        symbols = symbols_per_loss(self.description) if self.kind == "text" else 1
+        return _means(numbers, values / symbols, scale, points)
 
 
 class RunsIndex:

@@ -74,7 +74,6 @@ class Alone:
 
     count = 1
     leads = True
-    watch: "Watch"
 
     def part(self, batch: int) -> slice:
         """The columns of a batch that this process reads."""
@@ -297,7 +296,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process_i
                 coordinator_bind_address=_address_to_listen_at(coordinator),
                 initialization_timeout=MEETING_SECONDS,
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-                shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+                shutdown_timeout_seconds=SILENCE_SECONDS,
             )
             _listen_towards_the_others()
             group = Group()
@@ -383,7 +382,7 @@ def together(group: Alone) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if group.count == 1:
+        if not isinstance(group, Group):
             raise
         group.watch.stop()
         leave(group, FAILED)
