@@ -52,8 +52,8 @@ def put_up(monkeypatch: pytest.MonkeyPatch, address: str, sha256: str = RIGHT) -
     monkeypatch.setitem(CORPORA, "shakespeare", Corpus("shakespeare", "play.txt", sha256, address))
 
 
-def test_there_are_four_corpora() -> None:
-    assert corpus_names() == ("python-docs", "python-source", "shakespeare", "war-and-peace")
+def test_there_are_five_corpora() -> None:
+    assert corpus_names() == ("python-docs", "python-source", "persian", "shakespeare", "war-and-peace")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

@@ -271,7 +271,7 @@ def _add_train_text(kinds: Any) -> None:
         nargs="+",
         metavar="INPUT",
         help="files, folders, globs, - for standard input, or a corpus by name: "
-        "python-docs, python-source, shakespeare, war-and-peace",
+        "python-docs, python-source, persian, shakespeare, war-and-peace",
     )
     text.add_argument("--run", metavar="DIR", help="folder of the run (default: a new one in runs/)")
     text.add_argument("--preset", metavar="NAME", help="settings by name: min-char-rnn")

@@ -1,11 +1,11 @@
 """Corpora by name: texts that can be trained on without looking for a file.
 
-Two are made from the running Python, which everybody has; two are books that are looked for in the data folder, then in the cache,
-and then, where they have a public address, downloaded. The books are checked by SHA-256, because published figures hold for exactly
-those bytes.
+Two are made from the running Python, which everybody has; one, in Persian, is told by a grammar and has a known floor
+(`elman.text.persian`); two are books that are looked for in the data folder, then in the cache, and then, where they have a public
+address, downloaded. The books are checked by SHA-256, because published figures hold for exactly those bytes.
 
     >>> corpus_names()
-    ('python-docs', 'python-source', 'shakespeare', 'war-and-peace')
+    ('python-docs', 'python-source', 'persian', 'shakespeare', 'war-and-peace')
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from elman.config import suggestion
 from elman.errors import DataError
+from elman.text.persian import FILE_NAME, persian_text
 from elman.training.cache import atomic_file, default_cache_folder
 from elman.training.downloads import Progress, Source, chosen_data_folder, fetch, file_checksum, where_to_put
 
@@ -178,6 +179,7 @@ CORPORA: dict[str, Corpus] = {
     for corpus in (
         Corpus("python-docs", f"python-docs-{_PYTHON}.txt", make=_python_docs),
         Corpus("python-source", f"python-source-{_PYTHON}.txt", make=_python_source),
+        Corpus("persian", FILE_NAME, make=persian_text),
         Corpus(
             "shakespeare",
             "tinyshakespeare.txt",
