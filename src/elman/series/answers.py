@@ -60,12 +60,15 @@ def last_measured(panel: Panel, known: tuple[str, ...]) -> np.ndarray:
     A row before the series' first where there is none. These are the origins of a forecast of what is not known yet.
     """
     measured = [place for place, name in enumerate(panel.columns) if name not in known]
-    seen = np.zeros(panel.row_count, bool)
-    for place in measured:
-        seen |= ~np.isnan(panel.values[:, place])
-    rows = np.flatnonzero(seen)
-    last = np.append(rows, -1)[np.searchsorted(rows, panel.offsets[1:]) - 1]
-    return np.maximum(last, panel.offsets[:-1] - 1)
+    last = panel.offsets[:-1] - 1
+    for block in panel.blocks():
+        seen = np.zeros(block.rows.stop - block.rows.start, bool)
+        for place in measured:
+            seen |= ~np.isnan(panel.values[block.rows, place])
+        rows = np.append(block.rows.start + np.flatnonzero(seen), -1)
+        found = rows[np.searchsorted(rows[:-1], panel.offsets[1:][block.series]) - 1]
+        last[block.series] = np.maximum(found, last[block.series])
+    return last
 
 
 def one_series(panel: Panel, number: int) -> Panel:

@@ -14,6 +14,7 @@ Of each row the network sees
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -27,7 +28,9 @@ from elman.errors import BundleError, ConfigError
 from elman.series.calendar import CIRCLES, circles_for, phases
 from elman.series.cleaning.units import is_direction
 from elman.series.durations import Duration
-from elman.series.panel import Horizon, Panel
+from elman.series.mapped.panel import MappedPanel
+from elman.series.mapped.rows import MappedRows
+from elman.series.panel import Block, Horizon, Panel
 
 OLDEST = 255
 """An age of this many rows or more, and of what was never seen."""
@@ -66,14 +69,16 @@ class Rows:
     values: scaled, the last one seen where missing (0, the mean, where nothing was seen yet). ages: rows since anything was
     measured, and since each masked column was, at most `OLDEST`. phases: of the calendar's circles, 0 to 1. targets: scaled, NaN
     where missing. series: the number of each row's series. center, scale: of the target, by series.
+
+    Those of all rows are arrays, or stand for arrays that are computed where they are asked for (`mapped.rows`).
     """
 
-    values: np.ndarray
-    ages: np.ndarray
-    phases: np.ndarray
+    values: Any
+    ages: Any
+    phases: Any
     static: np.ndarray
-    targets: np.ndarray
-    series: np.ndarray
+    targets: Any
+    series: Any
     offsets: np.ndarray
     center: np.ndarray
     scale: np.ndarray
@@ -109,24 +114,18 @@ class Encoding:
     @classmethod
     def fit(cls, panel: Panel, training_ends: np.ndarray, horizon: Horizon, settings: SeriesSettings) -> "Encoding":
         """Look at the rows of each series before `training_ends`, and at no others."""
-        training = _rows_before(panel, training_ends)
+        seen = _Seen.of(panel, training_ends, panel.columns.index(horizon.target))
         directions = tuple(
             name
             for c, name in enumerate(panel.columns)
-            if name != horizon.target and is_direction(name, *_range(panel.values[training, c]))
+            if name != horizon.target and is_direction(name, float(seen.low[c]), float(seen.high[c]))
         )
         center, scale = _location_and_scale(panel, training_ends)
         for name in directions:
             column = panel.columns.index(name)
             center[:, column], scale[:, column] = 0.0, _RADIAN
-        measured = training & panel.observed
-        absent = np.asarray(
-            [np.isnan(panel.values[measured, c]).mean() if measured.any() else 0 for c in range(len(panel.columns))]
-        )
-        ranges = [_range(panel.values[training, c]) for c in range(len(panel.columns))]
         # A series without a target in training is as good as new: it is scaled by its own rows, when they are there.
-        taught = np.unique(panel.series_of_rows()[training & ~np.isnan(panel.column(horizon.target))])
-        taught = taught if len(taught) else np.arange(panel.series_count)
+        taught = seen.taught if len(seen.taught) else np.arange(panel.series_count)
         static = panel.static if panel.static.size else np.zeros((panel.series_count, 0), np.float32)
         static_scale = static.std(axis=0) if static.size else np.zeros(static.shape[1])
         return cls(
@@ -134,8 +133,10 @@ class Encoding:
             target=horizon.target,
             known=tuple(settings.known),
             directions=directions,
-            masked=tuple(name for name, share in zip(panel.columns, absent, strict=True) if share >= OFTEN_MISSING),
-            circles=circles_for(panel.times[training], panel.step, settings.calendar),
+            masked=tuple(
+                name for name, share in zip(panel.columns, seen.absent, strict=True) if share >= OFTEN_MISSING
+            ),
+            circles=circles_for(_first_and_last(panel, training_ends), panel.step, settings.calendar),
             ahead=horizon.rows,
             step=panel.step,
             time_zone=panel.time_zone,
@@ -143,8 +144,8 @@ class Encoding:
             static_columns=panel.static_columns,
             center=center[taught],
             scale=scale[taught],
-            low=np.asarray([low for low, _ in ranges]),
-            high=np.asarray([high for _, high in ranges]),
+            low=seen.low,
+            high=seen.high,
             static_center=np.asarray(static.mean(axis=0), np.float64),
             static_scale=np.where(static_scale > 0, static_scale, 1.0).astype(np.float64),
         )
@@ -185,6 +186,10 @@ class Encoding:
             rows (`Rows.memory` of an earlier call).
         """
         center, scale = scales or self.scales(panel, known_until)
+        if isinstance(panel, MappedPanel):
+            if memory is not None:
+                raise panel.no_copy()
+            return self._mapped(panel, center, scale)
         series = panel.series_of_rows().astype(np.int32)
         count = panel.row_count
         values = np.empty((count, len(self.columns)), np.float32)
@@ -209,9 +214,7 @@ class Encoding:
             values=values,
             ages=ages,
             phases=phases(panel.times, self.time_zone, self.circles),
-            static=((panel.static - self.static_center) / self.static_scale).astype(np.float32)
-            if self.static_columns
-            else np.zeros((panel.series_count, 0), np.float32),
+            static=self._static(panel),
             targets=targets,
             series=series,
             offsets=panel.offsets,
@@ -219,6 +222,31 @@ class Encoding:
             scale=scale[:, self.target_index],
             memory=last,
         )
+
+    def _mapped(self, panel: MappedPanel, center: np.ndarray, scale: np.ndarray) -> Rows:
+        """`rows` of a panel that may be larger than memory: what is asked for is computed when it is."""
+        view = MappedRows(panel, center, scale)
+        last = _no_memory(panel.series_count, len(self.columns))
+        some = np.diff(panel.offsets) > 0
+        last.values[some, :-1], last.ages[some] = view.behind(panel.offsets[1:][some] - 1)
+        return Rows(
+            values=view.values(),
+            ages=view.ages(tuple(self.columns.index(name) for name in self.masked)),
+            phases=view.phases(self.time_zone, self.circles),
+            static=self._static(panel),
+            targets=view.column(self.target_index),
+            series=view.series(),
+            offsets=panel.offsets,
+            center=center[:, self.target_index],
+            scale=scale[:, self.target_index],
+            memory=last,
+        )
+
+    def _static(self, panel: Panel) -> np.ndarray:
+        """What each series is, in the network's numbers."""
+        if not self.static_columns:
+            return np.zeros((panel.series_count, 0), np.float32)
+        return ((panel.static - self.static_center) / self.static_scale).astype(np.float32)
 
     def scales(self, panel: Panel, known_until: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Center and scale of each of the panel's series; a series that was not there in training is measured by itself."""
@@ -229,7 +257,7 @@ class Encoding:
         new = numbers < 0
         if new.any():
             ends = panel.offsets[1:] if known_until is None else known_until
-            own_center, own_scale = _location_and_scale(panel, ends)
+            own_center, own_scale = _location_and_scale(panel, ends, new)
             circular = [self.columns.index(name) for name in self.directions]
             own_center[:, circular], own_scale[:, circular] = 0.0, _RADIAN
             center[new], scale[new] = own_center[new], own_scale[new]
@@ -319,40 +347,103 @@ class Encoding:
 _LISTS = ("columns", "known", "directions", "masked", "circles", "ahead", "names", "static_columns")
 
 
-def _rows_before(panel: Panel, ends: np.ndarray) -> np.ndarray:
-    """True for the rows of each series before its end, `[rows]`."""
-    return np.arange(panel.row_count) < np.asarray(ends)[panel.series_of_rows()]
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What the training rows show at a glance.
+
+    low, high: of each column, 0 and 0 where it has no value. absent: by column, the share of the measured rows that lack it.
+    taught: the series with a value of the target.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    absent: np.ndarray
+    taught: np.ndarray
+
+    @classmethod
+    def of(cls, panel: Panel, ends: np.ndarray, target: int) -> "_Seen":
+        columns = len(panel.columns)
+        low, high = np.full(columns, np.inf), np.full(columns, -np.inf)
+        lacking, measured, taught = np.zeros(columns), 0, np.zeros(panel.series_count, bool)
+        for block in panel.blocks():
+            series = panel.series_in(block)
+            before = _before(panel, block, ends, series)
+            there = before & panel.observed_at(block.rows)
+            measured += int(np.count_nonzero(there))
+            for c in range(columns):
+                values = panel.values[block.rows, c]
+                known = ~np.isnan(values)
+                lacking[c] += np.count_nonzero(there & ~known)
+                known &= before
+                if known.any():
+                    low[c] = min(low[c], float(np.min(values, where=known, initial=np.inf)))
+                    high[c] = max(high[c], float(np.max(values, where=known, initial=-np.inf)))
+                if c == target:
+                    taught[block.series.start + series[known]] = True
+        empty = low > high
+        low[empty] = high[empty] = 0.0
+        return cls(low, high, lacking / max(measured, 1), np.flatnonzero(taught))
 
 
-def _location_and_scale(panel: Panel, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _before(panel: Panel, block: Block, ends: np.ndarray, series: np.ndarray) -> np.ndarray:
+    """True for the rows of a block before the end of their series; `series`: theirs, counted from the block's first."""
+    return np.arange(block.rows.start, block.rows.stop) < np.asarray(ends)[block.series][series]
+
+
+def _first_and_last(panel: Panel, ends: np.ndarray) -> np.ndarray:
+    """The first and the last time of each series' rows before `ends`, one behind the other."""
+    some = np.flatnonzero(ends > panel.offsets[:-1])
+    return panel.times[np.concatenate([panel.offsets[some], np.asarray(ends)[some] - 1])]
+
+
+def _location_and_scale(
+    panel: Panel, ends: np.ndarray, some: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each series' columns before `ends`, `[series, columns]` each.
 
     A column that does not change is scaled by its size, or by 1: it then is 0 until it does change. One that a series lacks is
-    scaled as in the other series, and by `NEVER` where all lack it.
+    scaled as in the other series, and by `NEVER` where all lack it. some: true for the series that are asked for; None: all.
     """
-    series, columns = panel.series_count, len(panel.columns)
-    center, scale = np.zeros((series, columns)), np.ones((series, columns))
-    before, number = _rows_before(panel, ends), panel.series_of_rows()
-    for c in range(columns):
-        values = panel.values[:, c]
-        seen = before & ~np.isnan(values)
-        which, numbers = number[seen], values[seen].astype(np.float64)
-        lacking = np.bincount(which, minlength=series) == 0
-        count = np.maximum(np.bincount(which, minlength=series), 1)
-        center[:, c] = np.bincount(which, numbers, minlength=series) / count
-        spread = np.sqrt(np.bincount(which, (numbers - center[which, c]) ** 2, minlength=series) / count)
-        size = np.where(center[:, c] != 0, np.abs(center[:, c]), 1.0)
-        scale[:, c] = np.where(spread > 1e-6 * size, spread, size)
-        if lacking.any():
-            pooled = (numbers.mean(), numbers.std() or 1.0) if len(numbers) else (0.0, NEVER)
-            center[lacking, c], scale[lacking, c] = pooled
+    some = np.ones(panel.series_count, bool) if some is None else some
+    shape = panel.series_count, len(panel.columns)
+    center, scale, count = np.zeros(shape), np.ones(shape), np.zeros(shape, np.int64)
+    for block in panel.blocks():
+        if not some[block.series].any():
+            continue
+        number = panel.series_in(block)
+        before, series = _before(panel, block, ends, number), block.series.stop - block.series.start
+        for c in range(shape[1]):
+            values = panel.values[block.rows, c]
+            seen = before & ~np.isnan(values)
+            which, numbers = number[seen], values[seen].astype(np.float64)
+            found = np.bincount(which, minlength=series)
+            own = np.bincount(which, numbers, minlength=series) / np.maximum(found, 1)
+            squares = np.bincount(which, (numbers - own[which]) ** 2, minlength=series)
+            spread = np.sqrt(squares / np.maximum(found, 1))
+            size = np.where(own != 0, np.abs(own), 1.0)
+            center[block.series, c], count[block.series, c] = own, found
+            scale[block.series, c] = np.where(spread > 1e-6 * size, spread, size)
+    for column in np.flatnonzero((count[some] == 0).any(axis=0)):
+        lacking = some & (count[:, column] == 0)
+        center[lacking, column], scale[lacking, column] = _pooled(panel, ends, int(column))
     return center, scale
 
 
-def _range(values: np.ndarray) -> tuple[float, float]:
-    """The smallest and the largest value; 0 and 0 where there is none."""
-    values = values[~np.isnan(values)]
-    return (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+def _pooled(panel: Panel, ends: np.ndarray, column: int) -> tuple[float, float]:
+    """Mean and standard deviation of a column over all series together; 0 and `NEVER` where it has no value."""
+
+    def numbers() -> Iterator[np.ndarray]:
+        for block in panel.blocks():
+            values = panel.values[block.rows, column]
+            seen = _before(panel, block, ends, panel.series_in(block)) & ~np.isnan(values)
+            yield values[seen].astype(np.float64)
+
+    sums = np.asarray([(some.sum(), len(some)) for some in numbers()], float).reshape(-1, 2).sum(axis=0)
+    if not sums[1]:
+        return 0.0, NEVER
+    mean = float(sums[0] / sums[1])
+    spread = math.sqrt(sum(float(((some - mean) ** 2).sum()) for some in numbers()) / sums[1])
+    return mean, spread or 1.0
 
 
 def _scaled(values: np.ndarray, center: np.ndarray, scale: np.ndarray, series: np.ndarray) -> np.ndarray:

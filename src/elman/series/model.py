@@ -15,6 +15,7 @@ from elman.network import CELLS, to_arrays, with_arrays
 from elman.series.chunks import Program, Walk, forecast_origins, forecast_program
 from elman.series.durations import Duration, rows_of
 from elman.series.encoding import Encoding, Rows
+from elman.series.mapped.rows import MappedColumn
 from elman.series.networks import ForecastNetwork
 from elman.series.panel import Horizon, Panel
 from elman.series.reading.zones import check_zone
@@ -193,6 +194,8 @@ def new_network(config: Config, encoding: Encoding) -> ForecastNetwork:
 
 def first_seen(rows: Rows) -> np.ndarray:
     """For each series the global number of the first row with a value of the target; behind all rows where there is none."""
+    if isinstance(rows.targets, MappedColumn):
+        return rows.targets.first_seen()
     seen = np.flatnonzero(~np.isnan(rows.targets))
     found = np.append(seen, len(rows.targets))[np.searchsorted(seen, rows.offsets[:-1])]
     return np.where(found < rows.offsets[1:], found, len(rows.targets))

@@ -4,6 +4,7 @@ Everything that reads, cleans or joins files is behind this; everything that lea
 the grid in one series; rows of all series stand one behind the other, so that a row's number is global and a window is a slice.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,20 @@ from jaxtyping import Float32, Int64
 
 from elman.errors import ConfigError
 from elman.series.durations import Duration
+
+BLOCK_ROWS = 1 << 19
+"""Rows that are worked on at a time, where no series is longer."""
+
+_BINS = 1 << 16
+_SORTED_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some whole series, one behind the other: their numbers, and their rows."""
+
+    series: slice
+    rows: slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +64,37 @@ class Panel:
     @property
     def observed(self) -> np.ndarray:
         """Rows with any measurement, `[rows]` of bool."""
-        return ~np.isnan(self.values).all(axis=1)
+        return self.observed_at(slice(None))
+
+    def observed_at(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Of some rows, those with any measurement: bool in the shape of `rows`."""
+        return ~np.isnan(self.values[rows]).all(axis=-1)
+
+    def blocks(self) -> Iterator[Block]:
+        """All series in order, as many at a time as have `BLOCK_ROWS` rows together, or a single longer one.
+
+        What is added up for each series by itself comes out the same, bit for bit, however the blocks are cut.
+
+            >>> panel = Panel(("y",), np.ones((5, 1), np.float32), np.arange(5), np.array([0, 3, 5]), Duration(1), ("a", "b"))
+            >>> [(block.series, block.rows) for block in panel.blocks()]
+            [(slice(0, 2, None), slice(0, 5, None))]
+        """
+        first = 0
+        while first < self.series_count:
+            start = int(self.offsets[first])
+            last = int(np.searchsorted(self.offsets, start + BLOCK_ROWS, side="right")) - 1
+            last = min(max(last, first + 1), self.series_count)
+            yield Block(slice(first, last), slice(start, int(self.offsets[last])))
+            self.release()
+            first = last
+
+    def series_in(self, block: Block) -> np.ndarray:
+        """The number of the series of each row of a block, counted from the block's first."""
+        lengths = np.diff(self.offsets[block.series.start : block.series.stop + 1])
+        return np.repeat(np.arange(len(lengths)), lengths)
+
+    def release(self) -> None:
+        """Let go of memory that can be had again; here there is none: see `mapped.panel.MappedPanel`."""
 
     def series_of_rows(self) -> np.ndarray:
         """The number of the series that each row belongs to, `[rows]`."""
@@ -118,12 +163,12 @@ class Split:
         Raises: `ConfigError` where `percent` is not three numbers that sum to 100 with something to train on.
         """
         training, validation = parse_split(percent)
-        times = np.sort(panel.times[panel.observed])
+        total = sum(int(np.count_nonzero(panel.observed_at(block.rows))) for block in panel.blocks())
         ends = []
         for share in (training, training + validation):
-            count = round(len(times) * share)
-            moment = times[count] if count < len(times) else np.iinfo(np.int64).max
-            ends.append(_first_at_or_after(panel, int(moment)))
+            count = round(total * share)
+            moment = _observed_time(panel, count) if count < total else int(np.iinfo(np.int64).max)
+            ends.append(_first_at_or_after(panel, moment))
         return cls(*ends)
 
 
@@ -142,6 +187,30 @@ def parse_split(percent: str) -> tuple[float, float]:
             f"(training / validation / test)"
         )
     return parts[0] / 100, parts[1] / 100
+
+
+def _observed_time(panel: Panel, rank: int) -> int:
+    """The time of the observed row with this number, were all of them sorted by time: found by counting, never sorting all."""
+    low, high = int(panel.times.min()), int(panel.times.max())
+    while True:
+        width = (high - low) // _BINS + 1
+        counts = np.zeros(_BINS, np.int64)
+        for times in _observed_between(panel, low, high):
+            counts += np.bincount((times - low) // width, minlength=_BINS)
+        place = int(np.searchsorted(np.cumsum(counts), rank, side="right"))
+        rank -= int(counts[:place].sum())
+        low, high = low + place * width, min(high, low + (place + 1) * width - 1)
+        if low == high:
+            return low
+        if counts[place] <= _SORTED_ROWS:
+            return int(np.sort(np.concatenate(list(_observed_between(panel, low, high))))[rank])
+
+
+def _observed_between(panel: Panel, low: int, high: int) -> Iterator[np.ndarray]:
+    """The times of observed rows from `low` to `high`, block by block."""
+    for block in panel.blocks():
+        times = panel.times[block.rows]
+        yield times[(times >= low) & (times <= high) & panel.observed_at(block.rows)]
 
 
 def _first_at_or_after(panel: Panel, moment: int) -> np.ndarray:

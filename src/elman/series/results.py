@@ -12,7 +12,7 @@ from elman.series.model import SeriesModel
 from elman.series.panel import Horizon, Panel, Split
 from elman.series.run import EVALUATION_NAME, SeriesRun
 from elman.series.scoring.moments import local_times, target_times
-from elman.series.scoring.origins import part_origins, series_of, truth
+from elman.series.scoring.origins import Ranges, part_ranges, series_of, truth
 from elman.series.scoring.scores import evaluate
 from elman.series.succession import Succession
 from elman.training.progress import Reporter
@@ -57,7 +57,7 @@ def evaluation_of(
     shown = "test" if scores["test"]["count"] else "validation"
     starts = split.validation_ends if shown == "test" else split.training_ends
     ends = panel.offsets[1:] if shown == "test" else split.validation_ends
-    origins = part_origins(panel, horizon, starts, ends)
+    origins = part_ranges(panel, horizon, starts, ends)
     best = scores[shown]["best_baseline"]
     baseline = next((one for one in baselines if one.name == best), None)
     return {
@@ -68,10 +68,10 @@ def evaluation_of(
     }
 
 
-def evenly_spaced(origins: np.ndarray, count: int) -> np.ndarray:
+def evenly_spaced(origins: np.ndarray | Ranges, count: int) -> np.ndarray:
     """`count` origins spread over all of them, the last one among them."""
     if len(origins) <= count:
-        return origins
+        return origins[:]
     return origins[np.linspace(len(origins) // (2 * count), len(origins) - 1, count).astype(int)]
 
 
@@ -127,7 +127,10 @@ def fan(
 
 
 def _slices(
-    model: SeriesModel | Succession, baseline: AbstractForecaster | None, panel: Panel, origins: np.ndarray
+    model: SeriesModel | Succession,
+    baseline: AbstractForecaster | None,
+    panel: Panel,
+    origins: Ranges,
 ) -> list[dict[str, Any]]:
     """Two stretches of forecasts made at the horizon, one after the other, against what came: in the middle and at the end."""
     result: list[dict[str, Any]] = []

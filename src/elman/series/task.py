@@ -17,7 +17,7 @@ from elman.series.model import SeriesModel, horizon_of
 from elman.series.networks import ForecastNetwork
 from elman.series.panel import Panel, Split
 from elman.series.scoring.calibration import Calibration
-from elman.series.scoring.origins import part_origins, stretches
+from elman.series.scoring.origins import part_ranges, stretches
 from elman.training.distribution import Alone
 
 VALIDATION_LIMIT = 100_000
@@ -66,8 +66,8 @@ class SeriesTask:
         self.walk_through: Streams | Windows = self._windows(config) if self.windows else self._streams(config)
         self.part = self.group.part(self.batch)
         self.symbols_per_update = self.batch * (1 if self.windows else training.unroll)
-        origins = part_origins(panel, self.horizon, split.training_ends, split.validation_ends)
-        origins = stretches(origins, VALIDATION_LIMIT)
+        validation = part_ranges(panel, self.horizon, split.training_ends, split.validation_ends)
+        origins = stretches(validation, VALIDATION_LIMIT)
         actual = self._ahead(origins, self.horizon.rows)
         known = ~np.isnan(actual).all(axis=1)
         self.origins, self.actual = origins[known], actual[known]

@@ -1,14 +1,17 @@
 """From a table to a trained forecaster: reads and repairs it, fills in the settings, makes the run folder, starts the loop."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import elman
 from elman.config import GROUPS, Config
-from elman.errors import DataError, RunError
+from elman.errors import ConfigError, DataError, RunError
 from elman.series.baselines.simple import default_baselines
 from elman.series.cleaning.findings import DataReport
 from elman.series.cleaning.grid import to_panel
@@ -16,6 +19,9 @@ from elman.series.cleaning.inspection import inspect
 from elman.series.cleaning.targets import check_target, choose_target
 from elman.series.encoding import Encoding
 from elman.series.forecasting import AbstractForecaster
+from elman.series.mapped.building import mapped_table
+from elman.series.mapped.choosing import LargeTable, large_table
+from elman.series.mapped.storing import remembered
 from elman.series.model import SeriesModel, horizon_of, new_network
 from elman.series.panel import Horizon, Panel, Split
 from elman.series.presets import check_lengths, resolve, resolve_rows
@@ -218,6 +224,9 @@ def prepare(source: Any, config: Config, reporter: Reporter | None = None) -> Pr
     """Read, inspect, repair and split the table, and fill in the settings that were left to the program."""
     reporter = reporter or Reporter()
     try:
+        large = large_table(source, config.series)
+        if large is not None:
+            return _prepare_mapped(large, config, reporter)
         table = read_table(source, config.series, progress=reporter.working)
         reporter.working("inspecting", 0.0)
         target = choose_target(table, config.series)
@@ -236,6 +245,43 @@ def prepare(source: Any, config: Config, reporter: Reporter | None = None) -> Pr
     encoding = Encoding.fit(panel, split.training_ends, horizon, config.series)
     config = resolve(config, panel, split, encoding.input_size)
     return Prepared(panel, report, split, horizon, encoding, config, digest, *written)
+
+
+def _prepare_mapped(large: LargeTable, config: Config, reporter: Reporter) -> Prepared:
+    """`prepare` for a table that does not fit into memory."""
+    if config.series.method == "windows":
+        raise ConfigError(
+            f"method = 'windows' is not possible for {large.name}, which does not fit into memory: leave it out, streams walk it"
+        )
+    table = mapped_table(large, config.series, reporter.working)
+    panel = table.panel
+    config = resolve_rows(config.replace(target=table.target), panel.step)
+    series, horizon = config.series, horizon_of(config, panel.step, table.target)
+    about = [
+        panel.folder.name,
+        series.split,
+        list(horizon.rows),
+        table.target,
+        list(series.known),
+        list(series.calendar),
+    ]
+
+    def learn() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        reporter.working("measuring the training part", 0.0)
+        split = Split.of(panel, series.split)
+        check_lengths(config, panel, split, large.name)
+        encoding = Encoding.fit(panel, split.training_ends, horizon, series)
+        ends = {"training_ends": split.training_ends, "validation_ends": split.validation_ends}
+        return encoding.to_dict(), {**encoding.arrays(), **ends}
+
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    values, arrays = remembered(panel.folder / f"learned-{name}.npz", about, learn)
+    split = Split(arrays.pop("training_ends"), arrays.pop("validation_ends"))
+    check_lengths(config, panel, split, large.name)
+    encoding = Encoding.from_parts(values, arrays)
+    config = resolve(config, panel, split, encoding.input_size)
+    facts = table.digest, table.time_column, table.time_format
+    return Prepared(panel, table.report, split, horizon, encoding, config, *facts)
 
 
 def fitted_baselines(ready: Prepared, reporter: Reporter) -> list[AbstractForecaster]:

@@ -21,11 +21,13 @@ from elman.series.baselines.residuals import PointForecaster
 from elman.series.durations import DAY
 from elman.series.panel import Horizon, Panel
 from elman.series.scoring.moments import YEAR, harmonics, local_times, target_times
-from elman.series.scoring.origins import chunks, ranges, series_of
+from elman.series.scoring.origins import chunks, series_of
 
 MOST_ROWS = 100_000
 ALL_ROWS = 2_000_000
 _CHUNK = 1 << 16
+_RELEASED = 64
+"""Series that are read before their memory is given back."""
 _STEADY = 1e-9
 """Added to the normal equations, relative to the number of rows: gaps can leave some waves undetermined."""
 
@@ -52,18 +54,15 @@ class Climatology(PointForecaster):
         self._plan = _wave_counts(panel, training_ends)
         lengths = np.maximum(training_ends - panel.offsets[:-1], 0)
         limit = min(max(ALL_ROWS // max(panel.series_count, 1), 200), MOST_ROWS)
-        taken = np.minimum(lengths, limit)
-        number = ranges(np.zeros(len(taken), np.int64), taken)
-        rows = np.repeat(panel.offsets[:-1], taken) + number * np.repeat(lengths, taken) // np.maximum(
-            np.repeat(taken, taken), 1
-        )
         values = panel.column(horizon.target)
-        rows = rows[~np.isnan(values[rows])]
-        bounds = np.searchsorted(rows, panel.offsets)
         size = self._waves(np.zeros(1, np.int64), None).shape[1]
         self._numbers = np.full((panel.series_count + 1, size), np.nan)
-        for series in range(panel.series_count):
-            own = rows[bounds[series] : bounds[series + 1]]
+        for series, (start, length) in enumerate(zip(panel.offsets[:-1], lengths, strict=True)):
+            taken = min(length, limit)
+            own = start + np.arange(taken) * length // max(taken, 1)
+            own = own[~np.isnan(values[own])]
+            if series % _RELEASED == 0:
+                panel.release()
             if len(own):
                 truths = values[own].astype(np.float64)
                 self._numbers[series] = self._fitted(panel.times[own], truths, panel.time_zone, size)

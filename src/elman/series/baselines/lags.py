@@ -94,6 +94,7 @@ class LagDesign:
             source = origins[:, None] - lags
             source = np.maximum(source, starts[:, None]) - first
             blocks += [channel[source] for channel in self._channels(panel, number, window, entries)]
+        panel.release()
         return np.concatenate(blocks, axis=1)
 
     def _channels(self, panel: Panel, number: int, window: slice, entries: np.ndarray) -> list[np.ndarray]:
@@ -125,20 +126,22 @@ def _waves(panel: Panel, length: int) -> tuple[tuple[int, int], ...]:
 
 def _statistics(panel: Panel, training_ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each series and column over its training rows; where it has none, those of the others."""
-    series = panel.series_of_rows()
-    inside = np.arange(panel.row_count) < training_ends[series]
     means = np.full((panel.series_count + 1, len(panel.columns)), np.nan)
     scales = means.copy()
-    for number in range(len(panel.columns)):
-        there = inside & ~np.isnan(panel.values[:, number])
-        values, where = panel.values[there, number].astype(np.float64), series[there]
-        count = np.bincount(where, minlength=panel.series_count)
-        divisor = np.maximum(count, 1)
-        mean = np.bincount(where, values, minlength=panel.series_count) / divisor
-        variance = np.bincount(where, (values - mean[where]) ** 2, minlength=panel.series_count) / divisor
-        means[:-1, number] = np.where(count > 0, mean, np.nan)
-        # A column that never changes in training has no scale of its own.
-        scales[:-1, number] = np.where(variance > 1e-12 * mean**2, np.sqrt(variance), np.nan)
+    for block in panel.blocks():
+        series, some = panel.series_in(block), block.series.stop - block.series.start
+        inside = np.arange(block.rows.start, block.rows.stop) < training_ends[block.series][series]
+        for number in range(len(panel.columns)):
+            column = panel.values[block.rows, number]
+            there = inside & ~np.isnan(column)
+            values, where = column[there].astype(np.float64), series[there]
+            count = np.bincount(where, minlength=some)
+            divisor = np.maximum(count, 1)
+            mean = np.bincount(where, values, minlength=some) / divisor
+            variance = np.bincount(where, (values - mean[where]) ** 2, minlength=some) / divisor
+            means[block.series, number] = np.where(count > 0, mean, np.nan)
+            # A column that never changes in training has no scale of its own.
+            scales[block.series, number] = np.where(variance > 1e-12 * mean**2, np.sqrt(variance), np.nan)
     return _completed(means, 0.0), _completed(scales, 1.0)
 
 

@@ -54,6 +54,7 @@ class PointForecaster(ABC):
             # In float64 until here: a large level and a small error are added once, and rounded once.
             points = self.points(panel, origins[chosen])
             result[chosen] = points[:, :, None] + self._residuals.quantiles[known]
+            panel.release()
         return result
 
     def places(self, panel: Panel) -> Int64[np.ndarray, " series"]:
@@ -88,20 +89,20 @@ class Residuals:
     ) -> "Residuals":
         """Of a forecaster that is asked at training origins."""
         per_series = min(max(ALL_ORIGINS // max(panel.series_count, 1), FEWEST_ORIGINS), MOST_ORIGINS)
-        origins = training_origins(panel, horizon, training_ends, per_series)
         steps = len(horizon.rows)
         result = np.full((panel.series_count + 1, steps, len(horizon.levels)), np.nan)
-        bounds = np.searchsorted(origins, panel.offsets)
         series, batch = 0, max(4 * CHUNK_VALUES // (per_series * steps), 1)
         while series < panel.series_count:
             last = min(series + batch, panel.series_count)
-            own = origins[bounds[series] : bounds[last]]
+            own = training_origins(panel, horizon, training_ends, per_series, slice(series, last))
+            bounds = np.searchsorted(own, panel.offsets[series : last + 1])
             table = np.full((last - series, steps, per_series), np.nan)
-            number = np.arange(len(own)) - (bounds[series_of(panel, own)] - bounds[series])
+            number = np.arange(len(own)) - bounds[series_of(panel, own) - series]
             for piece in chunks(own, CHUNK_VALUES // steps):
                 some = own[piece]
                 errors = truth(panel, horizon, some) - points(panel, some)
                 table[series_of(panel, some) - series, :, number[piece]] = errors
+                panel.release()
             result[series:last] = quantiles_of_rows(table, horizon.levels)
             series = last
         return cls(_completed(_held_at_middle(result, horizon)))

@@ -87,9 +87,7 @@ def regression_targets(
     complete, any_there = ~missing.any(axis=1), ~missing.all(axis=1)
     features = len(design.lags) + len(design.columns) * len(design.other_lags)
     if complete.sum() < min(20 * features, any_there.sum() / 2):
-        filled = _between_neighbors(panel, horizon, training_ends)
-        wanted = origins[:, None] + np.asarray(horizon.rows)
-        truths, complete = np.where(missing, filled[wanted], truths), any_there
+        truths, complete = _between_neighbors(panel, horizon, training_ends, origins, truths), any_there
     values = np.concatenate(
         [last_values(panel, horizon.target, origins[piece])[0] for piece in chunks(origins, 1 << 16)] or [np.zeros(0)]
     )
@@ -196,13 +194,22 @@ def _least_absolute_error(
     return np.argmin(errors, axis=0)
 
 
-def _between_neighbors(panel: Panel, horizon: Horizon, training_ends: np.ndarray) -> np.ndarray:
-    """The target with gaps bridged by straight lines, from training rows only; NaN where a series has none."""
-    values = panel.column(horizon.target).astype(np.float64)
-    result = np.full(len(values), np.nan)
-    for start, end in zip(panel.offsets[:-1], training_ends, strict=True):
+def _between_neighbors(
+    panel: Panel, horizon: Horizon, training_ends: np.ndarray, origins: np.ndarray, truths: np.ndarray
+) -> np.ndarray:
+    """The truths at rising origins, with gaps bridged by straight lines from training rows only; NaN where a series has none."""
+    values, result = panel.column(horizon.target), truths.astype(np.float64)
+    bounds = np.searchsorted(origins, panel.offsets)
+    for series in np.flatnonzero(np.diff(bounds)):
+        own = slice(bounds[series], bounds[series + 1])
+        lacking = np.isnan(truths[own])
+        if not lacking.any():
+            continue
+        start, end = int(panel.offsets[series]), int(training_ends[series])
         rows = np.arange(start, end)
         there = rows[~np.isnan(values[start:end])]
         if len(there):
-            result[start:end] = np.interp(rows, there, values[there])
+            wanted = (origins[own, None] + np.asarray(horizon.rows))[lacking]
+            result[own][lacking] = np.interp(wanted, there, values[there].astype(np.float64))
+            panel.release()
     return result

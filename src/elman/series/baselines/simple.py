@@ -33,6 +33,8 @@ _MOST_SEASONS_BACK = 60
 _FEWEST_ORIGINS = 100
 """Training origins with a truth below which no regression is tried: its weights would be noise."""
 
+_LOOKED_AT = 4096
+
 
 def default_baselines(
     panel: Panel, horizon: Horizon, training_ends: Int64[np.ndarray, " series"], lightgbm: bool = False
@@ -58,9 +60,15 @@ def default_baselines(
     starts = first_observed(panel)
     usable = ends - horizon.furthest - starts
     enough = 0
-    for start, count in zip(starts, usable, strict=True):
-        if enough < _FEWEST_ORIGINS and count > 0:
-            enough += int((~np.isnan(truth(panel, horizon, np.arange(start, start + count)))).all(axis=1).sum())
+    pieces = (
+        np.arange(row, min(row + _LOOKED_AT, start + count))
+        for start, count in zip(starts, usable, strict=True)
+        for row in range(start, start + count, _LOOKED_AT)
+    )
+    for piece in pieces:
+        enough += int((~np.isnan(truth(panel, horizon, piece))).all(axis=1).sum())
+        if enough >= _FEWEST_ORIGINS:
+            break
     if enough >= _FEWEST_ORIGINS:
         result.append(RidgeOnLags())
         if lightgbm:

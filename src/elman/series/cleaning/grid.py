@@ -102,7 +102,7 @@ def to_panel(
 
     Raises: `DataError` for a column that is missing or text, a target nothing can be learned from, a static column that changes.
     """
-    names = _wanted(report, settings) if columns is None else tuple(columns)
+    names = wanted_columns(report, settings) if columns is None else tuple(columns)
     for name in names:
         require_numbers(report, name)
     arrangement = arrange(table, settings, report.step)
@@ -450,8 +450,11 @@ def _sort_out_dropped(
     return np.sort(gone[equal]), np.sort(gone[~equal]), np.sort(crowded)
 
 
-def _wanted(report: DataReport, settings: SeriesSettings) -> tuple[str, ...]:
-    """Target, inputs, known columns: each once, in the order of the file."""
+def wanted_columns(report: DataReport, settings: SeriesSettings) -> tuple[str, ...]:
+    """Target, inputs (all usable columns where none are named), known columns: each once, in the order of the file.
+
+    Raises: `DataError` for one that is missing or text, and for a target nothing can be learned from.
+    """
     for name in (*settings.inputs, *settings.known):
         require_numbers(report, name)
     if settings.target is not None:

@@ -16,7 +16,7 @@ from elman.series.cleaning.clocks import daylight_saving
 from elman.series.cleaning.findings import ColumnFacts, DataReport, Finding, Spot, moment
 from elman.series.cleaning.grid import Arrangement, arrange, missing_mask, numbers_of
 from elman.series.cleaning.sentinels import Oddities, find_oddities
-from elman.series.cleaning.units import is_direction, possible_range, unit_of
+from elman.series.cleaning.units import PossibleRange, is_direction, possible_range, unit_of
 from elman.series.reading.table import Table
 
 SHOWN = 5
@@ -36,12 +36,17 @@ LONG_RUN = 24
 
 
 def inspect(
-    table: Table, settings: SeriesSettings, *, known_sentinels: Mapping[str, Sequence[float]] | None = None
+    table: Table,
+    settings: SeriesSettings,
+    *,
+    known_sentinels: Mapping[str, Sequence[float]] | None = None,
+    decided: Mapping[str, Oddities] | None = None,
 ) -> DataReport:
     """Look at a whole table once.
 
     known_sentinels: numbers of each column that meant "missing" in training (`ColumnFacts.sentinels`), and mean it here too; a few
-    recent rows may not tell it by themselves.
+    recent rows may not tell it by themselves. decided: what of each column is no measurement, where the table is part of a larger
+    one that was asked as a whole.
 
     Raises: `DataError` for infinite values, for times that make no grid, and for what `settings.refuse` forbids to repair.
 
@@ -55,7 +60,7 @@ def inspect(
     """
     arrangement = arrange(table, settings)
     times = table.frame[table.time_column].cast(pl.Datetime("us")).to_physical().to_numpy()
-    look = _Look(table, settings, arrangement, times, known_sentinels or {})
+    look = _Look(table, settings, arrangement, times, known_sentinels or {}, decided or {})
     findings = look.of_time()
     _refuse(findings, settings)
     columns = []
@@ -93,8 +98,9 @@ class _Look:
         arrangement: Arrangement,
         times: np.ndarray,
         known_sentinels: Mapping[str, Sequence[float]],
+        decided: Mapping[str, Oddities],
     ) -> None:
-        self.known_sentinels = known_sentinels
+        self.known_sentinels, self.decided = known_sentinels, decided
         self.table = table
         self.settings = settings
         self.arrangement = arrangement
@@ -223,7 +229,11 @@ class _Look:
         kept = numbers if self.arrangement.rows is None else numbers[self.arrangement.rows]
         sample = kept[self.sampled]
         possible = possible_range(name)
-        oddities = find_oddities(numbers, sample[~np.isnan(sample)], possible)
+        oddities = (
+            _here(self.decided[name], numbers, possible)
+            if name in self.decided
+            else find_oddities(numbers, sample[~np.isnan(sample)], possible)
+        )
         known = [code for code in self.known_sentinels.get(name, ()) if code not in oddities.sentinels]
         there = tuple(code for code in known if bool((numbers == numbers.dtype.type(code)).any()))
         oddities = replace(oddities, sentinels=oddities.sentinels + there)
@@ -277,6 +287,8 @@ class _Look:
         done = "kept as they are (--refuse sentinels)" if refused else "treated as missing"
         for sentinel in oddities.sentinels:
             rows = np.flatnonzero(numbers == numbers.dtype.type(sentinel))
+            if not len(rows):
+                continue  # it is in another part of the table
             why = f" ({reason})" if sentinel == 0 else ""
             found = f"{name!r} is {_number(sentinel)} in {_rows(len(rows))}, which is no measurement{why}"
             findings.append(self.finding("sentinels", name, rows, found, done, severity, "sentinels", values=numbers))
@@ -284,10 +296,12 @@ class _Look:
             odd = (numbers < oddities.low) | (numbers > oddities.high)
             odd &= ~np.isin(numbers, np.asarray(oddities.sentinels, numbers.dtype))
             rows = np.flatnonzero(odd)
-            found = (
-                f"{name!r} is impossible in {_rows(len(rows))}, such as {_number(float(numbers[rows[0]]))} ({reason})"
-            )
-            findings.append(self.finding("impossible", name, rows, found, done, severity, "sentinels", values=numbers))
+            if len(rows):
+                such = f"such as {_number(float(numbers[rows[0]]))} ({reason})"
+                found = f"{name!r} is impossible in {_rows(len(rows))}, {such}"
+                findings.append(
+                    self.finding("impossible", name, rows, found, done, severity, "sentinels", values=numbers)
+                )
         if oddities.outside:
             found = f"{name!r} has {oddities.outside:,} values that its name does not allow ({reason})"
             nothing = np.zeros(0, np.int64)
@@ -387,6 +401,15 @@ class _Look:
                     break
             seen[key].append(facts.name)
         return findings
+
+
+def _here(decided: Oddities, numbers: np.ndarray, possible: PossibleRange | None) -> Oddities:
+    """What was decided for a whole table, with the values outside of the range counted in this part of it."""
+    if not decided.outside or possible is None:
+        return decided
+    beyond = (numbers < possible.low) | (numbers > possible.high)
+    beyond &= ~np.isin(numbers, np.asarray(decided.sentinels, numbers.dtype))
+    return replace(decided, outside=int(np.count_nonzero(beyond)))
 
 
 _REMEDIES = {

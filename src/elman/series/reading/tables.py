@@ -84,7 +84,37 @@ def read_table(
     report = progress or _silent
     if settings.time_zone is not None:
         check_zone(settings.time_zone)
-    raw = _raw(source, settings, report)
+    return _understood_table(_raw(source, settings, report), settings, report)
+
+
+def table_of_rows(frame: pl.DataFrame, settings: SeriesSettings, source: str) -> Table:
+    """`read_table` for rows that stand for a part of what is called `source`; the columns are those of `columns_to_read`.
+
+    Raises: as `read_table` does.
+    """
+    return _understood_table(_Raw(frame, source, None, ""), settings, _silent)
+
+
+def columns_to_read(schema: pl.Schema, rows: int, settings: SeriesSettings, source: str) -> list[pl.Expr]:
+    """The wanted columns, numbers in Float64; in Float32 where there are many, cast while reading so that they are never wide.
+
+    Raises: `DataError` where one that is named is not there.
+    """
+    wanted = _wanted(schema, settings, source)
+    number = pl.Float32 if rows * len(wanted) > MANY_VALUES else pl.Float64
+    kept = {settings.time_column, settings.series_column, SERIES_COLUMN}
+    columns = []
+    for name in wanted:
+        kind = schema[name]
+        plain = kind.is_numeric() or kind in (pl.Boolean, pl.Null)
+        narrower = kind == pl.Float32 or (kind == pl.Float64 and number == pl.Float64)
+        # Whole numbers may be times, days or series: they are looked at first.
+        whole = kind.is_integer() and (name in kept or _may_be_times(name))
+        columns.append(pl.col(name).cast(number) if plain and not narrower and not whole else pl.col(name))
+    return columns
+
+
+def _understood_table(raw: "_Raw", settings: SeriesSettings, report: Progress) -> Table:
     frame = raw.frame
     if not len(frame) or not frame.width:
         raise DataError(f"{raw.source} has no {'rows' if frame.width else 'columns'}: there is nothing to learn from")
@@ -204,20 +234,8 @@ def _from_file(file: TableFile, settings: SeriesSettings) -> tuple[pl.DataFrame,
 
 
 def _collected(lazy: pl.LazyFrame, settings: SeriesSettings, source: str) -> pl.DataFrame:
-    """The wanted columns, numbers in Float64; in Float32 where there are many, cast while reading so that they are never wide."""
-    schema = lazy.collect_schema()
-    wanted = _wanted(schema, settings, source)
     rows = int(lazy.select(pl.len()).collect().item())
-    number = pl.Float32 if rows * len(wanted) > MANY_VALUES else pl.Float64
-    kept = {settings.time_column, settings.series_column, SERIES_COLUMN}
-    columns = []
-    for name in wanted:
-        kind = schema[name]
-        plain = kind.is_numeric() or kind in (pl.Boolean, pl.Null)
-        narrower = kind == pl.Float32 or (kind == pl.Float64 and number == pl.Float64)
-        # Whole numbers may be times, days or series: they are looked at first.
-        whole = kind.is_integer() and (name in kept or _may_be_times(name))
-        columns.append(pl.col(name).cast(number) if plain and not narrower and not whole else pl.col(name))
+    columns = columns_to_read(lazy.collect_schema(), rows, settings, source)
     # The streaming engine casts piece by piece: no column is in memory twice.
     return lazy.select(columns).collect(engine="streaming")
 

@@ -22,7 +22,7 @@ References: Hyndman & Koehler 2006, "Another look at measures of forecast accura
 Bassett 1978 (pinball); Gneiting & Raftery 2007, section 4.2 (CRPS), Laio & Tamea 2007, eq. 17 (CRPS from quantiles).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,10 +96,16 @@ def skill(error: float | None, baseline: float | None) -> float | None:
     return 1 - error / baseline
 
 
-def naive_scales(values: np.ndarray, offsets: np.ndarray, training_ends: np.ndarray, season: int = 1) -> np.ndarray:
+def naive_scales(
+    values: np.ndarray,
+    offsets: np.ndarray,
+    training_ends: np.ndarray,
+    season: int = 1,
+    behind: Callable[[], None] | None = None,
+) -> np.ndarray:
     """The s of mase for each series: mean |y_t - y_(t-season)| over its rows before `training_ends`.
 
-    Pairs with a missing value are left out; NaN where no pair is left or nothing ever changed.
+    Pairs with a missing value are left out; NaN where no pair is left or nothing ever changed. behind: called after each piece.
 
         >>> naive_scales(np.array([1.0, 3.0, 2.0, 9.0]), np.array([0, 4]), np.array([3]))
         array([1.5])
@@ -116,6 +122,8 @@ def naive_scales(values: np.ndarray, offsets: np.ndarray, training_ends: np.ndar
         where = series[usable][there]
         total += np.bincount(where, difference[there], minlength=len(ends))
         count += np.bincount(where, minlength=len(ends))
+        if behind is not None:
+            behind()
     result = np.full(len(ends), np.nan)
     np.divide(total, count, out=result, where=(count > 0) & (total > 0))
     return result

@@ -4,7 +4,9 @@ An *origin* is the global number of the last row that may be known (`forecasting
 pieces of the panel, so that memory does not grow with it.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -13,6 +15,35 @@ from elman.series.panel import Horizon, Panel
 
 CHUNK_ROWS = 1 << 18
 """Most rows of the panel that one chunk of origins spans: 256 k rows of 17 float64 columns are 36 MB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """Whole numbers from each of `firsts` on, `lengths` of them, one piece behind the other; none is made before it is asked for.
+
+    >>> numbers = Ranges(np.array([5, 20]), np.array([3, 2]))
+    >>> len(numbers), numbers[np.array([0, 3])], numbers[2:]
+    (5, array([ 5, 20]), array([ 7, 20, 21]))
+    """
+
+    firsts: Int64[np.ndarray, " pieces"]
+    lengths: Int64[np.ndarray, " pieces"]
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum(self.lengths)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, places: "slice | np.ndarray") -> np.ndarray:
+        """The numbers at some places, none of them negative, or at those of a slice."""
+        if isinstance(places, slice) and places == slice(None):
+            return ranges(self.firsts, self.lengths)
+        if isinstance(places, slice):
+            places = np.arange(*places.indices(len(self)))
+        piece = np.searchsorted(self._ends, places, side="right")
+        return self.firsts[piece] + (places - (self._ends - self.lengths)[piece])
 
 
 def part_origins(
@@ -29,9 +60,16 @@ def part_origins(
         >>> part_origins(panel, Horizon("y", (1, 2), (0.5,)), np.array([2]), np.array([6]))
         array([1, 2, 3])
     """
+    return part_ranges(panel, horizon, starts, ends)[:]
+
+
+def part_ranges(
+    panel: Panel, horizon: Horizon, starts: Int64[np.ndarray, " series"], ends: Int64[np.ndarray, " series"]
+) -> Ranges:
+    """`part_origins`, of which only those are made that are asked for."""
     first = np.maximum(np.asarray(starts) - horizon.furthest, first_observed(panel))
     last = np.minimum(np.asarray(ends), panel.offsets[1:]) - horizon.furthest
-    return ranges(first, np.maximum(last - first, 0))
+    return Ranges(first, np.maximum(last - first, 0))
 
 
 def truth(
@@ -50,32 +88,44 @@ def truth(
     values = panel.column(horizon.target)
     if not len(values):
         return np.full(wanted.shape, np.nan, np.float32)
-    return np.where(wanted < ends, values[np.minimum(wanted, len(values) - 1)], np.float32(np.nan))
+    found = np.where(wanted < ends, values[np.minimum(wanted, len(values) - 1)], np.float32(np.nan))
+    panel.release()
+    return found
 
 
 def training_origins(
-    panel: Panel, horizon: Horizon, training_ends: Int64[np.ndarray, " series"], per_series: int
+    panel: Panel,
+    horizon: Horizon,
+    training_ends: Int64[np.ndarray, " series"],
+    per_series: int,
+    some: slice | None = None,
 ) -> Int64[np.ndarray, " origins"]:
-    """At most `per_series` origins of each series, evenly spaced and always the same, whose targets all lie in training."""
-    first = first_observed(panel)
-    available = np.maximum(np.asarray(training_ends) - horizon.furthest - first, 0)
+    """At most `per_series` origins of each series, evenly spaced and always the same, whose targets all lie in training.
+
+    some: of which series; None: of all.
+    """
+    some = some or slice(0, panel.series_count)
+    first = first_observed(panel, some)
+    available = np.maximum(np.asarray(training_ends)[some] - horizon.furthest - first, 0)
     taken = np.minimum(available, per_series)
     number = ranges(np.zeros(len(taken), np.int64), taken)
     return np.repeat(first, taken) + number * np.repeat(available, taken) // np.maximum(np.repeat(taken, taken), 1)
 
 
-def evenly(origins: Int64[np.ndarray, " origins"], limit: int) -> Int64[np.ndarray, " some"]:
+def evenly(origins: "Int64[np.ndarray, ' origins'] | Ranges", limit: int) -> Int64[np.ndarray, " some"]:
     """At most `limit` of the origins, evenly spaced and always the same.
 
     >>> evenly(np.arange(10), 4)
     array([0, 2, 5, 7])
     """
     if len(origins) <= limit:
-        return origins
+        return origins[:]
     return origins[np.arange(limit) * len(origins) // limit]
 
 
-def stretches(origins: Int64[np.ndarray, " origins"], limit: int, length: int = 512) -> Int64[np.ndarray, " some"]:
+def stretches(
+    origins: "Int64[np.ndarray, ' origins'] | Ranges", limit: int, length: int = 512
+) -> Int64[np.ndarray, " some"]:
     """At most about `limit` of the origins, in evenly spaced stretches of `length`, always the same.
 
     A network that walks a series with carried state answers neighbors at little more than the cost of one.
@@ -84,9 +134,10 @@ def stretches(origins: Int64[np.ndarray, " origins"], limit: int, length: int = 
         array([0, 1, 2, 6, 7, 8])
     """
     if len(origins) <= limit:
-        return origins
+        return origins[:]
     every = -(-len(origins) // limit)
-    return origins[np.arange(len(origins)) // length % every == 0]
+    begins = np.arange(0, len(origins), every * length)
+    return origins[ranges(begins, np.minimum(length, len(origins) - begins))]
 
 
 def series_of(panel: Panel, rows: Int64[np.ndarray, "*any"]) -> Int64[np.ndarray, "*any"]:
@@ -94,12 +145,37 @@ def series_of(panel: Panel, rows: Int64[np.ndarray, "*any"]) -> Int64[np.ndarray
     return np.searchsorted(panel.offsets, rows, side="right") - 1
 
 
-def first_observed(panel: Panel) -> Int64[np.ndarray, " series"]:
-    """For each series the global number of its first row with any measurement; its end where there is none."""
-    seen = np.flatnonzero(panel.observed)
-    places = np.searchsorted(seen, panel.offsets[:-1])
-    found = np.append(seen, panel.row_count)[places]
-    return np.minimum(found, panel.offsets[1:]).astype(np.int64)
+def first_observed(panel: Panel, some: slice | None = None) -> Int64[np.ndarray, " series"]:
+    """For each series (or some) the global number of its first row with any measurement; its end where there is none."""
+    bounds = panel.offsets if some is None else panel.offsets[some.start : some.stop + 1]
+    return first_where(panel.observed_at, bounds)
+
+
+def first_where(
+    there: Callable[[np.ndarray], np.ndarray], offsets: Int64[np.ndarray, " bounds"]
+) -> Int64[np.ndarray, " series"]:
+    """For each series the first of its rows of which `there` holds; its end where there is none.
+
+    Looks at the first row of each, and further on only where that one is bare.
+
+        >>> first_where(lambda rows: rows % 5 == 3, np.array([0, 2, 3, 7]))
+        array([2, 3, 3])
+    """
+    result = offsets[1:].astype(np.int64)
+    some = np.flatnonzero(offsets[:-1] < offsets[1:])
+    if not len(some):
+        return result
+    at_once = there(offsets[some])
+    result[some[at_once]] = offsets[some[at_once]]
+    for series in some[~at_once]:
+        row, end, size = int(offsets[series]) + 1, int(offsets[series + 1]), 64
+        while row < end:
+            found = np.flatnonzero(there(np.arange(row, min(row + size, end))))
+            if len(found):
+                result[series] = row + int(found[0])
+                break
+            row, size = row + size, min(2 * size, CHUNK_ROWS)
+    return result
 
 
 def last_seen(panel: Panel, column: int, first: int, last: int) -> Int64[np.ndarray, " rows"]:
@@ -131,7 +207,9 @@ def last_values(
         return np.zeros(0), np.zeros(0, np.int64)
     first = int(origins[0])
     rows = last_seen(panel, column, first, int(origins[-1]) + 1)[origins - first]
-    return np.where(rows >= 0, panel.values[rows, column].astype(np.float64), np.nan), rows
+    found = np.where(rows >= 0, panel.values[rows, column].astype(np.float64), np.nan)
+    panel.release()
+    return found, rows
 
 
 def chunks(origins: Int64[np.ndarray, " origins"], count: int, span: int = CHUNK_ROWS) -> Iterator[slice]:

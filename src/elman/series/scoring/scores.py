@@ -18,7 +18,7 @@ from elman.series.panel import Horizon, Panel, Split
 from elman.series.scoring.calibration import Calibration
 from elman.series.scoring.metrics import Figures, Sums, naive_scales, skill
 from elman.series.scoring.moments import hours_and_months, target_times
-from elman.series.scoring.origins import evenly, part_origins, series_of, stretches, truth
+from elman.series.scoring.origins import Ranges, evenly, part_origins, part_ranges, series_of, stretches, truth
 
 __all__ = ["Tally", "calibrate", "evaluate", "part_origins", "series_scales", "truth", "verdict"]
 
@@ -65,8 +65,8 @@ def evaluate(
     if main not in names or len(set(names)) < len(names):
         raise ValueError(f"main = {main!r} must be one of the forecasters' names, which must all differ: {names}")
     parts = {
-        "validation": stretches(part_origins(panel, horizon, split.training_ends, split.validation_ends), most),
-        "test": stretches(part_origins(panel, horizon, split.validation_ends, panel.offsets[1:]), most),
+        "validation": stretches(part_ranges(panel, horizon, split.training_ends, split.validation_ends), most),
+        "test": stretches(part_ranges(panel, horizon, split.validation_ends, panel.offsets[1:]), most),
     }
     scales = series_scales(panel, horizon, split.training_ends)
     total = len(forecasters) * sum(len(origins) for origins in parts.values())
@@ -80,6 +80,7 @@ def evaluate(
                 forecast = held if part == "validation" and held is not None else forecaster.forecast(panel, chunk)
                 row_scales = scales[series_of(panel, chunk)]
                 tally.add(panel, horizon, chunk, calibration.apply(forecast, _usable(row_scales)), row_scales)
+                panel.release()
                 done += len(chunk)
                 if progress is not None:
                     progress(done, total)
@@ -91,7 +92,7 @@ def calibrate(
     forecaster: AbstractForecaster,
     panel: Panel,
     horizon: Horizon,
-    origins: Int64[np.ndarray, " origins"],
+    origins: "Int64[np.ndarray, ' origins'] | Ranges",
     scales: np.ndarray,
 ) -> tuple[Calibration, np.ndarray | None]:
     """The calibration of a forecaster at validation origins; and its forecasts there, if they were few enough to ask for all.
@@ -111,7 +112,7 @@ def calibrate(
 
 def series_scales(panel: Panel, horizon: Horizon, training_ends: Int64[np.ndarray, " series"]) -> np.ndarray:
     """What errors of each series are measured in: the mean absolute one-step change of its training part; NaN if it has none."""
-    return naive_scales(panel.column(horizon.target), panel.offsets, training_ends)
+    return naive_scales(panel.column(horizon.target), panel.offsets, training_ends, behind=panel.release)
 
 
 @dataclass(eq=False)
