@@ -18,7 +18,7 @@ from elman.commands.export_flags import add_export, add_import
 from elman.commands.flags import add_data_dir
 from elman.commands.inspect_flags import add_inspect
 from elman.config import Option, options, suggestion
-from elman.errors import ElmanError
+from elman.errors import ElmanError, is_out_of_memory
 
 _EPILOG = """\
 start here:
@@ -31,6 +31,11 @@ start here:
 
 `elman COMMAND --help` explains a command.
 """
+
+_NO_MEMORY = (
+    "there is not enough memory: end other programs, or choose a smaller --batch, --hidden or --unroll; "
+    "a run goes on from its last checkpoint with `elman train --resume RUN`"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -119,6 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is still in the buffer would raise again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if parsed.debug or not is_out_of_memory(error):
+            raise
+        print(f"elman: error: {_NO_MEMORY}", file=sys.stderr)
+        return EXIT_ERROR
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:

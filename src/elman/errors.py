@@ -11,6 +11,7 @@ A message says what happened with the value, where, and what to do. It is raised
 only: the command line (one line, exit status 2) and the server (JSON, status 4xx). Anything else that escapes is a defect of ours.
 """
 
+import errno
 import unicodedata
 
 LONGEST_MESSAGE = 3000
@@ -62,3 +63,21 @@ class RunError(ElmanError):
 
 class TrainingError(ElmanError):
     """Training cannot go on: the message names the update, the last finite loss and what to try."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, of the system's loader or of XLA says that there is no memory left.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    (True, True)
+    >>> is_out_of_memory(ValueError("memory"))
+    False
+    """
+    said = str(error).lower()
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, ImportError):
+        return "cannot allocate memory" in said or "failed to map segment" in said
+    if isinstance(error, RuntimeError):  # XLA's errors are such, and so is a thread that cannot be started
+        return any(words in said for words in ("resource_exhausted", "out of memory", "can't start new thread"))
+    return isinstance(error, MemoryError)

@@ -223,6 +223,7 @@ class Trainer:
         self.seconds_per_update = 0.0
         self._blocks_run = 0
         self.interrupted = False
+        self._ended = ""
         self._checkpoint_due = 0.0
 
     def interrupt(self) -> None:
@@ -253,7 +254,8 @@ class Trainer:
                 self._save_checkpoint(log)
             self.reporter.started(self._status())
             try:
-                ending = self._run(log)
+                # A run that was over, and is opened again to be scored, is over: not one more update.
+                ending = self._ended or self._run(log)
                 if ending == "interrupted":
                     self._save_checkpoint(log)
                 else:
@@ -305,7 +307,7 @@ class Trainer:
 
     def _run(self, log: EventLog) -> str:
         """Blocks until the budget, the patience or the user ends it; the name of the ending."""
-        while not self._done():
+        while not self._out_of_patience() and not self._done():
             if self.interrupted:
                 return "interrupted"
             began, before = self.clock(), self.position.iteration
@@ -313,10 +315,10 @@ class Trainer:
             self._advance(log)
             self.position.elapsed += self.clock() - began
             self._between_blocks(log, before, progress_before)
-            patience = self.settings.patience
-            if patience and self.position.without_better >= patience:
-                return "stopped early"
-        return "finished"
+        return "stopped early" if self._out_of_patience() else "finished"
+
+    def _out_of_patience(self) -> bool:  # asked before a block: a run that is resumed at its end takes no step
+        return 0 < self.settings.patience <= self.position.without_better
 
     def _done(self) -> bool:
         return self.budget.progress(self.position) >= 1.0
@@ -509,6 +511,7 @@ class Trainer:
             self.group.tell(Order(Act.RESTORE))
             self._spread_state(state, cursor)
             log.truncate(int(checkpoint.state["events"]))
+            self._ended = str(checkpoint.state.get("ended") or "")
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{checkpoint.path} is not a state of this run: {error}") from None
 

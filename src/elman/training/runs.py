@@ -20,11 +20,14 @@ import filelock
 from elman.config import from_toml, suggestion, to_toml
 from elman.errors import BundleError, RunError
 from elman.training.checkpoint import Checkpoints
-from elman.training.storage import write_atomically
+from elman.training.storage import is_temporary, write_atomically
 
 CONFIG_NAME = "config.toml"
 EVENTS_NAME = "events.jsonl"
 BEST_NAME = "best.safetensors"
+
+LEFTOVER_SECONDS = 600.0
+"""A temporary file older than this is of a process that is gone."""
 
 
 def _is_number(value: Any) -> bool:
@@ -75,7 +78,9 @@ class Run:
                     f"{path} already holds a run: continue it with `elman train --resume {path}`, or name another folder"
                 )
             path.mkdir(parents=True, exist_ok=True)
-            foreign = next((entry.name for entry in path.iterdir() if entry.name not in ("lock", "input.txt")), None)
+            # A temporary file is of a process that was killed while it wrote the `config.toml` that is about to be written.
+            names = (entry.name for entry in path.iterdir() if not is_temporary(entry.name))
+            foreign = next((name for name in names if name not in ("lock", "input.txt")), None)
         except OSError as error:
             raise RunError(f"cannot make the run folder {path}: {error.strerror}; name another with --run") from None
         if foreign is not None:
@@ -190,10 +195,18 @@ class Run:
                 raise RunError(
                     f"cannot write to {self.path / EVENTS_NAME}: {error.strerror}; check what it is and who may write it"
                 ) from None
+            self._tidy()
             with log:
                 yield log
         finally:
             lock.release()
+
+    def _tidy(self) -> None:
+        """Remove what a killed process left half written. Not what is new: a report may be being written beside the training."""
+        with contextlib.suppress(OSError):  # it is in nobody's way
+            for entry in list(self.path.iterdir()):
+                if is_temporary(entry.name) and time.time() - entry.stat().st_mtime > LEFTOVER_SECONDS:
+                    entry.unlink()
 
 
 class EventLog:

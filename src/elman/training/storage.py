@@ -78,6 +78,11 @@ _WHERE = {
 _DAMAGED = "restore it from a copy, or write it again"
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that `write_atomically` had not finished."""
+    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Put `data` at `path` so that, whatever happens, either the old file is there whole or the new one is.
 
