@@ -6,7 +6,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constrain
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long browser check fix docs bench bench-quick sanitize clean
+.PHONY: help demo test test-long browser check fix docs bench bench-quick sanitize campaign clean
 
 help:   ## these lines
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,9 @@ fix: $(VENV)/.developed  ## mend what can be mended: lint, format, generated doc
 	$(RUN) -m ruff format --quiet $(SOURCES)
 	$(RUN) docs/generate.py
 
+docs: $(VENV)/.developed  ## the documentation as a site: site/index.html, every link checked
+	$(RUN) -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet --conf-dir docs/site --doctree-dir build/doctrees . site
+
 bench: $(VENV)/.developed  ## every benchmark, one after the other (about an hour)
 	$(RUN) benchmarks/all.py
 
@@ -45,6 +48,9 @@ bench-quick: $(VENV)/.developed  ## the regression guard: under three minutes, n
 
 sanitize: $(VENV)/.developed  ## the kernels under sanitizers: a few minutes, fails where anything is found
 	$(RUN) benchmarks/sanitizing.py
+
+campaign: $(VENV)/.developed  ## runs killed, starved and gone on with: half an hour at most, writes docs/reliability.md
+	$(RUN) benchmarks/campaign.py
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

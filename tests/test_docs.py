@@ -115,8 +115,18 @@ def test_every_setting_says_what_it_is() -> None:
             assert option.check(option.default) == option.default
 
 
-PERSIAN = {"README.fa.md": "README.md", "docs/fa/lecture.md": "docs/lecture.md"}
+PERSIAN = {
+    "README.fa.md": "README.md",
+    "docs/fa/lecture.md": "docs/lecture.md",
+    "docs/fa/start.md": "docs/start.md",
+}
 """Pages in Persian and the English ones that they follow; of the README as far as its heading "Elsewhere"."""
+
+
+def test_every_persian_page_follows_an_english_one() -> None:
+    assert {
+        path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.fa.md"), *(ROOT / "docs" / "fa").glob("*.md")]
+    } == set(PERSIAN)
 
 
 @pytest.mark.parametrize("name", PERSIAN)
