@@ -1,6 +1,6 @@
 """What training together costs: bytes that an update sends, the time that it loses, and what follows for many hosts.
 
-    python benchmarks/scaling.py             about three minutes
+    python benchmarks/scaling.py             about five minutes
 
 One process on one core with batch B, beside two processes on a core each with batch 2 B: the same work for each core, so that the
 difference is what the exchange costs. Bytes are counted by the kernel on the loopback device while nothing else uses it. On
@@ -20,8 +20,8 @@ import jax
 
 from measuring import interleaved, report
 
-HIDDEN = (128, 256, 512)
-BATCH, UNROLL, UPDATES = 32, 64, 300
+BATCH, UNROLL = 32, 64
+UPDATES = {128: 300, 256: 200, 512: 100}
 HOSTS = (8, 32, 64, 256)
 NETWORKS = {"1 Gbit/s": (0.117e9, 100e-6), "10 Gbit/s": (1.17e9, 50e-6)}
 """Bytes per second that a connection carries, and seconds until the first of them arrives."""
@@ -65,13 +65,14 @@ def measured(text: Path, folder: Path, hidden: int, rounds: int) -> dict[str, An
     """Both ways in turn; the bytes of an update as the difference between a long run and a short one."""
     runs = iter(range(1_000))
 
-    def once(processes: int, updates: int = UPDATES) -> tuple[float, float]:
+    def once(processes: int, updates: int = UPDATES[hidden]) -> tuple[float, float]:
         return train(text, folder / f"{hidden}-{next(runs)}", hidden, processes, updates)
 
-    long, short = once(2)[1], once(2, UPDATES // 2)[1]
+    half = UPDATES[hidden] // 2
+    long, short = once(2)[1], once(2, half)[1]
     seconds = interleaved({"alone": lambda: once(1)[0], "two": lambda: once(2)[0]}, rounds)
     weights = parameters(folder / f"{hidden}-0")
-    return {"weights": weights, "bytes_per_update": (long - short) / (UPDATES - UPDATES // 2), "seconds": seconds}
+    return {"weights": weights, "bytes_per_update": (long - short) / half, "seconds": seconds}
 
 
 def parameters(run: Path) -> int:
@@ -100,7 +101,7 @@ def main() -> None:
         folder = Path(name)
         text = folder / "text.txt"
         text.write_text("the cat sat on the mat and the dog ran after it. " * 40_000)
-        for hidden in HIDDEN:
+        for hidden in UPDATES:
             found = figures[str(hidden)] = measured(text, folder, hidden, chosen.rounds)
             alone, two = (statistics.median(found["seconds"][kind]) for kind in ("alone", "two"))
             lost = [100 * (1 - a / b) for a, b in zip(found["seconds"]["alone"], found["seconds"]["two"], strict=True)]

@@ -1,7 +1,7 @@
 """From bytes to characters, chunk by chunk, with errors that say where the bad byte is."""
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from elman.config import TextSettings
 from elman.errors import DataError
@@ -44,14 +44,24 @@ def binary_reason(start: bytes, encoding: str) -> str:
     )
 
 
-def decoded(chunks: Iterable[bytes], name: str, settings: TextSettings) -> Iterator[str]:
+def decoded(
+    chunks: Iterable[bytes],
+    name: str,
+    settings: TextSettings,
+    *,
+    start: int = 0,
+    lines_before: Callable[[], int] = lambda: 0,
+) -> Iterator[str]:
     """The characters of one file, without the byte order mark; no piece is empty.
+
+    start: where in the file the chunks begin, where they are not all of it. lines_before: counts the lines that end before that; it
+    is asked for a message only.
 
     Raises: `DataError` for a file that looks binary, and, where errors are to be refused, for the first bad byte with its place.
     """
     decoder = codecs.getincrementaldecoder(settings.encoding)(settings.errors)
-    place = _Place(name, settings.encoding)
-    first = True
+    place = _Place(name, settings.encoding, start, lines_before)
+    first = start == 0
     for chunk in chunks:
         if place.offset == 0:
             _refuse_binary(chunk[:HEAD], name, settings.encoding)
@@ -68,11 +78,12 @@ def decoded(chunks: Iterable[bytes], name: str, settings: TextSettings) -> Itera
 class _Place:
     """How far a file is decoded: what an error needs to say where it is."""
 
-    def __init__(self, name: str, encoding: str) -> None:
+    def __init__(self, name: str, encoding: str, offset: int, lines_before: Callable[[], int]) -> None:
         self.name = name
         self.encoding = encoding
-        self.offset = 0
+        self.offset = offset
         self.lines = 0
+        self.lines_before = lines_before
 
     def decode(self, decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool) -> str:
         try:
@@ -89,9 +100,10 @@ class _Place:
         # The decoder's object is what it had kept of the last chunk, then this one.
         kept = len(error.object) - chunk_size
         good = error.object[: error.start].decode(self.encoding, "replace")
+        line = self.lines_before() + self.lines + good.count("\n") + 1
         return DataError(
             f"{self.name} is not {self.encoding}: byte 0x{error.object[error.start]:02x} at offset "
-            f"{self.offset - kept + error.start}, line {self.lines + good.count(chr(10)) + 1} ({error.reason}); {_REMEDIES}"
+            f"{self.offset - kept + error.start}, line {line} ({error.reason}); {_REMEDIES}"
         )
 
 

@@ -1,28 +1,36 @@
 """Encoded text: a text of any length as a memory-mapped array of small integers.
 
 The text is read twice, as a stream: once for its vocabulary, once for its codes, which go into a file in the cache. Memory does not
-grow with the text. The file is used again as long as the sources and the settings that shape it are the same.
+grow with the text. The file is used again as long as the sources and the settings that shape it are the same. A long text is read
+by all cores, and where that is interrupted it goes on from there (`elman.text.long_text`).
 """
 
 import hashlib
 import json
+import mmap
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from elman.config import TextSettings
 from elman.errors import BundleError, DataError
+from elman.text.checksums import CodesDigest, are_whole
 from elman.text.corpora import find_corpus
+from elman.text.long_text import LongText, SourceChanged
 from elman.text.reading import Source, find_sources, read_pieces
 from elman.text.vocabulary import CODE_POINTS, SURROGATES, Vocabulary, name_symbols, symbol_values
 from elman.training.cache import atomic_file, default_cache_folder
 
 CACHE_FORMAT = 1
+LONG_BYTES = 128 << 20
+"""Files of that many bytes together are encoded on all cores; for less, starting the processes takes longer than it saves."""
 
 Progress = Callable[[str, float], None]
 
@@ -31,8 +39,8 @@ Progress = Callable[[str, float], None]
 class EncodedText:
     """A text as codes. `codes` is a read-only memory map; a slice of it reads only that part of the file.
 
-    `digest` is the SHA-256 of vocabulary and codes: two texts with the same digest are the same to a network. `sources` names the
-    files in the order in which they were joined.
+    `digest` is a checksum of vocabulary and codes (see `checksums`): two texts with the same digest are the same to a network.
+    `sources` names the files in the order in which they were joined.
     """
 
     codes: np.ndarray
@@ -69,10 +77,25 @@ def open_text(
     entry = _Entry(cache, sources, settings)
     if cached := entry.load():
         return cached
-    vocabulary, length = _read_vocabulary(sources, settings, progress)
-    digest = _write_codes(entry.codes_path, sources, settings, vocabulary, length, progress)
-    entry.describe(vocabulary, length, digest)
+    if sum(source.size for source in sources) >= LONG_BYTES:
+        return _encode_long(entry, sources, settings, progress)
+    values, length = _count(sources, settings, progress)
+    vocabulary = _vocabulary_of(values, length, sources, settings)
+    digest, blocks = _write_codes(entry.codes_path, sources, settings, vocabulary, length, progress)
+    entry.describe(vocabulary, length, digest, blocks)
     return entry.open(vocabulary, length, digest)
+
+
+def let_go(codes: np.ndarray) -> None:
+    """Let the system count what was read of a memory-mapped text as its own memory again: a page is mapped anew when it is needed.
+
+    Without this the resident memory of a long training would grow with what it has read. Other arrays are left as they are.
+    """
+    base: Any = codes
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def split(encoded: EncodedText, validation_share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -106,11 +129,12 @@ class _Entry:
         self.codes_path = cache / f"{name}.codes"
         self.facts_path = cache / f"{name}.json"
 
-    def describe(self, vocabulary: Vocabulary, length: int, digest: str) -> None:
+    def describe(self, vocabulary: Vocabulary, length: int, digest: str, blocks: Sequence[str]) -> None:
         facts = {
             "state": self._state,
             "length": length,
             "digest": digest,
+            "blocks": list(blocks),
             "sources": self.sources,
             "vocabulary": vocabulary.to_dict(),
         }
@@ -127,9 +151,8 @@ class _Entry:
             length, digest = facts["length"], facts["digest"]
             if self.codes_path.stat().st_size != length * vocabulary.dtype.itemsize:
                 return None
-            with self.codes_path.open("rb") as file:
-                found = hashlib.file_digest(file, lambda: _start_digest(vocabulary)).hexdigest()
-            return self.open(vocabulary, length, digest) if found == digest else None
+            whole = are_whole(self.codes_path, vocabulary, digest, facts["blocks"])
+            return self.open(vocabulary, length, digest) if whole else None
         except (OSError, ValueError, TypeError, KeyError, RecursionError, BundleError):
             return None
 
@@ -138,17 +161,62 @@ class _Entry:
         return EncodedText(codes, vocabulary, digest, self.sources)
 
 
-def _read_vocabulary(
-    sources: Sequence[Source], settings: TextSettings, progress: Progress | None
-) -> tuple[Vocabulary, int]:
+def _encode_long(
+    entry: _Entry, sources: Sequence[Source], settings: TextSettings, progress: Progress | None
+) -> EncodedText:
+    """Encode on all cores, one program at a time: where another one is at it, its result is waited for."""
+    with _sole_encoder(entry, progress):
+        if cached := entry.load():
+            return cached
+        long_text = LongText(entry.codes_path, sources, settings, progress)
+        try:
+            values, length = long_text.count()
+            _refuse_changed(sources)
+            vocabulary = _vocabulary_of(values, length, sources, settings)
+            digest, blocks = long_text.encode(vocabulary, length)
+            _refuse_changed(sources)
+        except SourceChanged:
+            long_text.forget()
+            raise _changed(_together(sources)) from None
+        finally:
+            long_text.close()
+        entry.describe(vocabulary, length, digest, blocks)
+        long_text.forget()
+        return entry.open(vocabulary, length, digest)
+
+
+@contextmanager
+def _sole_encoder(entry: _Entry, progress: Progress | None) -> Iterator[None]:
+    lock = filelock.FileLock(entry.codes_path.with_suffix(".lock"))
+    try:
+        entry.codes_path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with suppress(filelock.Timeout):
+                lock.acquire(timeout=1)
+                break
+            if progress is not None:
+                progress("waiting for another program that encodes this text", 0.0)
+    except OSError as error:
+        raise DataError(f"cannot write {lock.lock_file}: {error.strerror or error}; choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _count(sources: Sequence[Source], settings: TextSettings, progress: Progress | None) -> tuple[list[int], int]:
     seen = np.zeros(CODE_POINTS, bool)
     length = 0
     for piece in read_pieces(sources, settings, report=_reporter("reading", sources, progress)):
         seen[symbol_values(piece)] = True
         length += len(piece)
     _refuse_changed(sources)
+    return np.flatnonzero(seen).tolist(), length
+
+
+def _vocabulary_of(values: Sequence[int], length: int, sources: Sequence[Source], settings: TextSettings) -> Vocabulary:
+    """The vocabulary of symbols with these values, of which the text has `length`. Raises: `DataError` where it will not do."""
     name = _together(sources)
-    values = tuple(np.flatnonzero(seen).tolist())
     if stray := [value for value in values if value in SURROGATES]:
         raise DataError(
             f"{name} holds lone surrogates, which are no characters: {name_symbols([chr(value) for value in stray])}; "
@@ -157,13 +225,13 @@ def _read_vocabulary(
     if length == 0:
         raise DataError(f"{name} is empty: there is no text in it")
     normal_form = "none" if settings.unit == "byte" else settings.normal_form
-    vocabulary = Vocabulary(settings.unit, values, normal_form)
+    vocabulary = Vocabulary(settings.unit, tuple(values), normal_form)
     if length < 2:
         raise DataError(f"{name} holds one {settings.unit} only: there is nothing to predict; give a longer text")
     if vocabulary.size < 2:
         only = name_symbols(vocabulary.symbols)
         raise DataError(f"{name} has only one distinct symbol, {only}: there is nothing to learn; give another text")
-    return vocabulary, length
+    return vocabulary
 
 
 def _write_codes(
@@ -173,8 +241,8 @@ def _write_codes(
     vocabulary: Vocabulary,
     length: int,
     progress: Progress | None,
-) -> str:
-    digest = _start_digest(vocabulary)
+) -> tuple[str, list[str]]:
+    digest = CodesDigest(vocabulary)
     written = 0
     with atomic_file(destination) as file:
         for piece in read_pieces(sources, settings, report=_reporter("encoding", sources, progress)):
@@ -188,11 +256,7 @@ def _write_codes(
         _refuse_changed(sources)
         if written != length:
             raise _changed(_together(sources))
-    return digest.hexdigest()
-
-
-def _start_digest(vocabulary: Vocabulary) -> Any:
-    return hashlib.sha256(json.dumps(vocabulary.to_dict(), sort_keys=True).encode() + b"\n")
+    return digest.finish()
 
 
 def _reporter(stage: str, sources: Sequence[Source], progress: Progress | None) -> Callable[[int], None] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from elman.errors import DataError
+from elman.text.encoded import let_go
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Windows:
 
     symbols: np.ndarray
     fresh: np.ndarray
+
+
+LET_GO_FROM = 1 << 30
+"""Bytes of a text from which on what was read does not stay in the resident memory."""
 
 
 class Streams:
@@ -66,6 +71,8 @@ class Streams:
         for reader in range(self.batch):
             self._walk(reader, update, count, starts[:, reader], fresh[:, reader])
         symbols = self.codes[starts[:, None, self.part] + np.arange(self.unroll + 1)[None, :, None]]
+        if self.codes.nbytes > LET_GO_FROM:
+            let_go(self.codes)
         return Windows(symbols, fresh[:, self.part])
 
     def next_symbol(self, update: int) -> tuple[int, bool]:

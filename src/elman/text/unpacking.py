@@ -15,16 +15,25 @@ HEAD = 8192
 _PACKED_CHUNK = 2048
 
 
-def chunks(path: Path, report: Callable[[int], None] | None = None) -> Iterator[bytes]:
+def is_packed(path: Path) -> bool:
+    """Whether a file's name says that it is packed."""
+    return path.suffix.lower() in (".gz", ".zst")
+
+
+def chunks(
+    path: Path, report: Callable[[int], None] | None = None, start: int = 0, end: int | None = None
+) -> Iterator[bytes]:
     """The contents of a file, unpacked, none of the chunks empty; `report` is told how many bytes of the file itself are read.
+
+    start, end: the part of a file to read, where it is not packed.
 
     Raises: `DataError` where the file cannot be opened or read, or is packed and damaged.
     """
     try:
         with path.open("rb") as file:
-            for chunk in _unpacked(path, file):
+            for chunk in _unpacked(path, file) if is_packed(path) else _part(file, start, end):
                 if report is not None:
-                    report(file.tell())
+                    report(file.tell() - start)
                 yield chunk
     except PermissionError:
         raise DataError(
@@ -54,9 +63,14 @@ def _unpacked(path: Path, file: BinaryIO) -> Iterator[bytes]:
                     yield chunk
         case ".zst":
             yield from _unpacked_zstandard(path, file)
-        case _:
-            while chunk := file.read(CHUNK):
-                yield chunk
+
+
+def _part(file: BinaryIO, start: int, end: int | None) -> Iterator[bytes]:
+    file.seek(start)
+    left = CHUNK if end is None else end - start
+    while left and (chunk := file.read(min(left, CHUNK))):
+        left -= 0 if end is None else len(chunk)
+        yield chunk
 
 
 def _unpacked_zstandard(path: Path, file: BinaryIO) -> Iterator[bytes]:
