@@ -49,7 +49,7 @@ def walks(picks: Picks) -> list[list[list[tuple[int, bool]]]]:
 def one_epoch(streams: Streams) -> list[list[tuple[int, bool]]]:
     """The segments of the first epoch, as a single reader walks them."""
     assert streams.batch == 1
-    total, segments = streams._length(0), []
+    total, segments = len(streams._shuffled(0)), []
     while True:
         picks = streams.take(1)
         if picks.fresh[0, 0] and len(segments) == total:
@@ -165,6 +165,19 @@ def test_taking_up_a_cursor_goes_on_as_if_it_had_never_stopped(
     parts = [other.take(count) for count in [*pieces, 3]]
     for name in Picks._fields:
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(expected, name))
+
+
+def test_a_cursor_epochs_away_is_taken_up_at_once_and_one_that_is_nowhere_is_refused() -> None:
+    streams = streams_of([200, 90])
+    streams.take(30)
+    cursor = streams.cursor()
+    far = np.asarray([2**62], np.int64)
+    streams.move_to({**cursor, "epochs": far})
+    assert streams.take(50).rows.max() < 290
+    assert 0 < streams.cursor()["epochs"][0] - far[0] < 50
+    for name, words in (("drawn", "segments"), ("finishes", "row 288"), ("positions", "row 288")):
+        with pytest.raises(ValueError, match=words):
+            streams.move_to({**cursor, name: np.full_like(cursor[name], 2**62)})
 
 
 def test_streams_are_a_function_of_the_seed_and_epochs_begin_their_segments_elsewhere() -> None:

@@ -50,8 +50,8 @@ class Streams:
         self.starts, self.limits = np.asarray(offsets[:-1]), np.asarray(ends) - furthest
         self.batch, self.unroll, self.every, self.seed = batch, unroll, every, seed
         self.warm_up, self.segment = warm_up, segment
-        self.drawn = 0
-        self.epoch, self.order = -1, np.zeros((0, 3), np.int64)
+        # Epochs that have begun, and of the newest one its segments in their order and how many of them were drawn.
+        self.epochs, self.order, self.drawn = 0, np.zeros((0, 3), np.int64), 0
         # Of each reader: the row of its next step, the first row behind its segment, steps since its fresh start, steps not scored.
         self.positions = np.zeros(batch, np.int64)
         self.finishes = np.zeros(batch, np.int64)
@@ -79,27 +79,10 @@ class Streams:
 
     def _next_segment(self) -> np.ndarray:
         """(first row, row behind the last, steps of warm-up) of the next segment."""
-        epoch, place = self._place(self.drawn)
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, self._shuffled(epoch)
+        while self.drawn >= len(self.order):
+            self.epochs, self.order, self.drawn = self.epochs + 1, self._shuffled(self.epochs), 0
         self.drawn += 1
-        return self.order[place]
-
-    def _place(self, drawn: int) -> tuple[int, int]:
-        """Epoch and place in it of the segment with this number; epochs differ in length, by a segment per series at most."""
-        epoch = 0
-        while True:
-            length = self._length(epoch)
-            if drawn < length:
-                return epoch, drawn
-            drawn, epoch = drawn - length, epoch + 1
-
-    def _length(self, epoch: int) -> int:
-        if not hasattr(self, "_lengths"):
-            self._lengths: list[int] = []
-        while len(self._lengths) <= epoch:
-            self._lengths.append(len(self._shuffled(len(self._lengths))))
-        return self._lengths[epoch]
+        return self.order[self.drawn - 1]
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         """The segments of an epoch in its order, a function of the seed and the epoch."""
@@ -126,13 +109,24 @@ class Streams:
     def cursor(self) -> dict[str, np.ndarray]:
         """The place in the data, as arrays."""
         names = ("positions", "finishes", "ages", "warm_ups")
-        return {**{name: getattr(self, name) for name in names}, "drawn": np.asarray([self.drawn], np.int64)}
+        counts = {name: np.asarray([getattr(self, name)], np.int64) for name in ("epochs", "drawn")}
+        return {**{name: getattr(self, name) for name in names}, **counts}
 
     def move_to(self, cursor: dict[str, np.ndarray]) -> None:
-        """Take the place up again."""
+        """Take the place up again, whatever number of epochs it is behind, without walking there.
+
+        Raises: `ValueError` for a place that these series do not have.
+        """
+        epochs, drawn = int(cursor["epochs"][0]), int(cursor["drawn"][0])
+        order = self._shuffled(epochs - 1) if epochs else np.zeros((0, 3), np.int64)
+        end = int(max(self.limits.max(initial=0), 0))
+        if drawn > len(order):
+            raise ValueError(f"its place in the data is behind {drawn} of {len(order)} segments")
+        if cursor["finishes"].max() > end or cursor["positions"].max() > end + self.every * self.unroll:
+            raise ValueError(f"its place in the data is behind row {end}, where training ends")
+        self.epochs, self.order, self.drawn = epochs, order, drawn
         for name in ("positions", "finishes", "ages", "warm_ups"):
             setattr(self, name, cursor[name].astype(np.int64).copy())
-        self.drawn = int(cursor["drawn"][0])
 
 
 class Windows:
