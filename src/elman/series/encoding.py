@@ -393,7 +393,8 @@ def _before(panel: Panel, block: Block, ends: np.ndarray, series: np.ndarray) ->
 def _first_and_last(panel: Panel, ends: np.ndarray) -> np.ndarray:
     """The first and the last time of each series' rows before `ends`, one behind the other."""
     some = np.flatnonzero(ends > panel.offsets[:-1])
-    return panel.times[np.concatenate([panel.offsets[some], np.asarray(ends)[some] - 1])]
+    rows = np.concatenate([panel.offsets[some], np.asarray(ends)[some] - 1])
+    return np.concatenate([panel.times[rows[piece]] for piece in panel.pieces(len(rows))])
 
 
 def _location_and_scale(

@@ -93,6 +93,10 @@ class Panel:
         lengths = np.diff(self.offsets[block.series.start : block.series.stop + 1])
         return np.repeat(np.arange(len(lengths)), lengths)
 
+    def pieces(self, count: int) -> Iterator[slice]:
+        """Pieces of `count` rows that lie anywhere, as many as are read at a time; here all of them."""
+        yield slice(0, count)
+
     def release(self) -> None:
         """Let go of memory that can be had again; here there is none: see `mapped.panel.MappedPanel`."""
 
@@ -191,7 +195,9 @@ def parse_split(percent: str) -> tuple[float, float]:
 
 def _observed_time(panel: Panel, rank: int) -> int:
     """The time of the observed row with this number, were all of them sorted by time: found by counting, never sorting all."""
-    low, high = int(panel.times.min()), int(panel.times.max())
+    first_times = _times_at(panel, panel.offsets[:-1][np.diff(panel.offsets) > 0])
+    last_times = _times_at(panel, panel.offsets[1:][np.diff(panel.offsets) > 0] - 1)
+    low, high = int(first_times.min()), int(last_times.max())
     while True:
         width = (high - low) // _BINS + 1
         counts = np.zeros(_BINS, np.int64)
@@ -206,6 +212,11 @@ def _observed_time(panel: Panel, rank: int) -> int:
             return int(np.sort(np.concatenate(list(_observed_between(panel, low, high))))[rank])
 
 
+def _times_at(panel: Panel, rows: np.ndarray) -> np.ndarray:
+    """The times of rows that lie anywhere."""
+    return np.concatenate([panel.times[rows[piece]] for piece in panel.pieces(len(rows))])
+
+
 def _observed_between(panel: Panel, low: int, high: int) -> Iterator[np.ndarray]:
     """The times of observed rows from `low` to `high`, block by block."""
     for block in panel.blocks():
@@ -215,5 +226,8 @@ def _observed_between(panel: Panel, low: int, high: int) -> Iterator[np.ndarray]
 
 def _first_at_or_after(panel: Panel, moment: int) -> np.ndarray:
     """For each series, the global number of its first row at or after `moment`."""
-    bounds = zip(panel.offsets[:-1], panel.offsets[1:], strict=True)
-    return np.asarray([a + np.searchsorted(panel.times[a:b], moment) for a, b in bounds], np.int64)
+    result = np.empty(panel.series_count, np.int64)
+    for piece in panel.pieces(panel.series_count):
+        bounds = zip(panel.offsets[:-1][piece], panel.offsets[1:][piece], strict=True)
+        result[piece] = [a + np.searchsorted(panel.times[a:b], moment) for a, b in bounds]
+    return result

@@ -57,6 +57,9 @@ _FORMAT = 1
 _MOST_AT_ONCE = 4
 """Parts that are worked on side by side at most."""
 
+PARTS_OF_MEMORY = 5
+"""Parts that are worked on may take one of so many equal shares of memory: more stays with allocators than is in use."""
+
 _PART_VALUES = 1 << 24
 """Values of a part at most: more would be no faster."""
 
@@ -122,7 +125,7 @@ class _Building:
         self.table, self.settings, self.folder, self.progress = table, settings, folder, progress
         self.at_once = max(1, min(_MOST_AT_ONCE, os.cpu_count() or 1))
         width = len(table.columns)
-        values = min(_PART_VALUES, memory() // (2 * PEAK_BYTES * self.at_once))
+        values = min(_PART_VALUES, memory() // (PARTS_OF_MEMORY * PEAK_BYTES * self.at_once))
         self.part_rows = max(1, values // width)
         self.journal = Journal(folder / "journal.jsonl", {"format": _FORMAT, "part_rows": self.part_rows})
 

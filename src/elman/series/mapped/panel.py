@@ -9,7 +9,9 @@ Pages that were read stay with the process until they are given back, so that a 
 memory as the table has. `release` gives them back; the system keeps what it has room for, and reading them again costs little.
 """
 
+import contextlib
 import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,10 @@ OLDEST = 255
 """An age of this many rows or more, and of what was never seen."""
 
 VALUES_NAME, AGES_NAME, TIMES_NAME, FIRSTS_NAME = "values.bin", "ages.bin", "times.bin", "firsts.bin"
+
+
+_SCATTERED_ROWS = 1024
+"""Rows anywhere in the files that are read before memory is given back: the system maps 64 KiB around each."""
 
 
 class MappedFile:
@@ -40,6 +46,9 @@ class MappedFile:
             return
         with path.open("rb") as file:
             self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            with contextlib.suppress(OSError):  # a single row would map 2 MiB
+                self._pages.madvise(mmap.MADV_NOHUGEPAGE)
         self.array = np.frombuffer(self._pages, dtype).reshape(shape)
 
     def release(self) -> None:
@@ -59,7 +68,18 @@ class MappedPanel(Panel):
 
     def observed_at(self, rows: slice | np.ndarray) -> np.ndarray:
         """Of some rows, those with any measurement: bool in the shape of `rows`."""
-        return self.ages[rows, 0] == 0
+        if isinstance(rows, slice):
+            return self.ages[rows, 0] == 0
+        result = np.empty(np.shape(rows), bool)
+        for piece in self.pieces(len(rows)):
+            result[piece] = self.ages[rows[piece], 0] == 0
+        return result
+
+    def pieces(self, count: int) -> Iterator[slice]:
+        """Pieces of `count` rows that lie anywhere: each of them may bring pages of its own, which are given back behind it."""
+        for start in range(0, count, _SCATTERED_ROWS):
+            yield slice(start, start + _SCATTERED_ROWS)
+            self.release()
 
     def until(self, ends: np.ndarray) -> Panel:
         """Raises: `DataError`: a copy would take as much memory as the table."""

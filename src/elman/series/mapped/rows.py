@@ -118,8 +118,10 @@ class MappedRows:
 
     def behind(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each of some rows leaves behind: the values last seen, and all ages with that of the whole row at the end."""
-        values, ages = self.last_values(rows), self.panel.ages[rows]
-        self.read(len(rows))
+        values = np.empty((len(rows), len(self.panel.columns)), np.float32)
+        ages = np.empty((len(rows), 1 + len(self.panel.columns)), np.uint8)
+        for piece in self.panel.pieces(len(rows)):
+            values[piece], ages[piece] = self.last_values(rows[piece]), self.panel.ages[rows[piece]]
         return values, np.roll(ages, -1, axis=1)
 
     def series_at(self, index: np.ndarray) -> np.ndarray:

@@ -83,14 +83,14 @@ def truth(
     array([[ 1.,  2.],
            [ 3., nan]], dtype=float32)
     """
-    wanted = np.asarray(origins)[:, None] + np.asarray(horizon.rows)
-    ends = panel.offsets[1:][series_of(panel, origins)][:, None]
-    values = panel.column(horizon.target)
-    if not len(values):
-        return np.full(wanted.shape, np.nan, np.float32)
-    found = np.where(wanted < ends, values[np.minimum(wanted, len(values) - 1)], np.float32(np.nan))
-    panel.release()
-    return found
+    origins, values = np.asarray(origins), panel.column(horizon.target)
+    result = np.full((len(origins), len(horizon.rows)), np.nan, np.float32)
+    for piece in panel.pieces(len(origins)) if len(values) else ():
+        wanted = origins[piece, None] + np.asarray(horizon.rows)
+        ends = panel.offsets[1:][series_of(panel, origins[piece])][:, None]
+        found = values[np.minimum(wanted, len(values) - 1)]
+        result[piece] = np.where(wanted < ends, found, np.float32(np.nan))
+    return result
 
 
 def training_origins(
