@@ -20,7 +20,7 @@ from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.ipynb")))
-MOST_BYTES = 300_000
+MOST_BYTES, MOST_OF_A_PICTURE = 300_000, 70_000
 
 
 def execute(name: str, folder: Path, *, parameters: dict[str, Any] | None = None, ask: str = "") -> tuple[Any, str]:
@@ -58,14 +58,19 @@ def execute(name: str, folder: Path, *, parameters: dict[str, Any] | None = None
     return notebook, said
 
 
-def smaller(picture: str, widest: int = 960) -> str:
-    """A PNG in base64, at most so many points wide and in 96 colors: a third of the bytes, the same to the eye."""
+def smaller(picture: str) -> str:
+    """A PNG in base64 with few colors, and in fewer points as far as it has to be to take no more than `MOST_OF_A_PICTURE`."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
-    if image.width > widest:
-        image = image.resize((widest, round(image.height * widest / image.width)), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.quantize(96, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
+    small = ""
+    for widest, colors in ((960, 96), (800, 48), (720, 16), (640, 16)):
+        width = min(widest, image.width)
+        file = io.BytesIO()
+        scaled = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+        scaled.quantize(colors, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        small = base64.b64encode(file.getvalue()).decode()
+        if len(small) <= MOST_OF_A_PICTURE:
+            break
+    return small
 
 
 def merged(outputs: list[Any]) -> list[Any]:
