@@ -102,7 +102,7 @@ def test_the_sizes_that_stand_there_are_those_that_are_chosen() -> None:
     rows = rows_below("| from so many characters |")
     assert len(rows) == 7
     for row, (first, last) in zip(rows, ranges(rows), strict=True):
-        for minutes, hidden, dropout in ((3.0, *row[1:3]), (6.0, *row[3:5])):
+        for minutes, (hidden, dropout) in ((3.0, row[1:3]), (6.0, row[3:5])):
             for symbols in (first, last):
                 network = resolve(elman.Config().replace(minutes=minutes), symbols, 65).network
                 assert (network.hidden, network.dropout) == (int(hidden), float(dropout)), row
@@ -145,6 +145,20 @@ def test_the_losses_and_errors_are_those_that_were_measured() -> None:
     peers = result("forecasting_peers")["by_budget"]["1 minutes"]["elman"]
     assert f"came after {peers['best_after_seconds']:.0f} s, {peers['best_validation']:.2f} °C" in page
     assert f"stood at {peers['validations'][-1][1]:.2f}" in page
+
+
+def test_cells_and_short_data_are_as_they_were_measured() -> None:
+    measured = result("choosing")
+    for row, cell in zip(rows_below("| cell | Shakespeare"), ("gru", "lstm", "elman"), strict=True):
+        runs = measured["cells-table"][cell]
+        assert row[0].startswith(f"`{cell}`")
+        assert row[1] == f"{measured['cells-text'][cell]['nats']:.3f}"
+        assert row[2:4] == [", ".join(f"{run[part]:.3f}" for run in runs) + " °C" for part in ("validation", "test")]
+    for row, (count, run) in zip(rows_below("| characters | network"), measured["short-texts"].items(), strict=True):
+        figures = [run[name] for name in ("nats", "last", "training", "ngram")]
+        assert row == [f"{int(count):,}", *(f"{figure:.3f}" for figure in figures)]
+    for row, (count, run) in zip(rows_below("| rows | network"), measured["short-tables"].items(), strict=True):
+        assert row == [f"{int(count):,}", f"{run['test']:.2f} °C", f"{run['baseline']:.2f} °C", run["best_baseline"]]
 
 
 # --- Python in the guides -----------------------------------------------------------------------------------------------------
