@@ -15,17 +15,19 @@ import pytest
 
 from elman.config import Config
 from elman.errors import ConfigError, DataError
+from elman.series.answers import last_measured
 from elman.series.durations import Duration
 from elman.series.mapped import building
 from elman.series.mapped.choosing import memory
 from elman.series.mapped.panel import MappedPanel
 from elman.series.panel import Panel, Split
 from elman.series.run import SeriesRun
+from elman.series.side_by_side import SideBySide
 from elman.series.trainer import Prepared, prepare, reopen, train_series
 from elman.training.runs import Run
 
 SETTINGS: dict[str, Any] = {"target": "y", "static": ("region", "size"), "horizon": "3h", "lookback": "6"}
-FORCED = "20kB"
+FORCED = "60kB"
 """Less memory than the table takes, and room for about a series in each part."""
 
 
@@ -35,7 +37,8 @@ def long_table() -> pl.DataFrame:
     pieces = []
     for number in range(9):
         rows = 90 + 25 * number
-        times = [datetime.datetime(2020, 1, 1) + datetime.timedelta(hours=hour + number) for hour in range(rows)]
+        begins = 300 if number == 8 else number  # behind the training part of all others
+        times = [datetime.datetime(2020, 1, 1) + datetime.timedelta(hours=hour + begins) for hour in range(rows)]
         y = 10 * number + np.cumsum(random.normal(size=rows))
         x = random.normal(size=rows)
         y[random.integers(0, rows, 5)] = np.nan
@@ -174,7 +177,18 @@ def test_training_and_scores_are_the_same(folder: Path, monkeypatch: pytest.Monk
     assert _near(whole.evaluation["test"], parts.evaluation["test"])
     assert whole.evaluation["test"]["baselines"].keys() >= {"persistence", "ridge on lags"}
     assert whole.verdict == parts.verdict
-    assert reopen(Run(parts.path)).digest == reopen(Run(whole.path)).digest
+    ready = reopen(Run(parts.path))
+    assert isinstance(ready.panel, MappedPanel)
+    assert "s8" not in ready.encoding.names
+    monkeypatch.delenv("ELMAN_MEMORY")
+    there = reopen(Run(whole.path))
+    assert there.digest == ready.digest
+    model = parts.model()
+    origins = last_measured(there.panel, ())
+    np.testing.assert_array_equal(last_measured(ready.panel, ()), origins)
+    for forecaster in (model, SideBySide(model)):
+        said = [forecaster.forecast(panel, origins) for panel in (there.panel, ready.panel)]
+        np.testing.assert_array_equal(*said)
 
 
 def _near(one: Any, other: Any) -> bool:
@@ -264,6 +278,9 @@ def test_what_is_not_possible_is_refused_by_name(folder: Path, monkeypatch: pyte
     rows.rename({"unique_id": "station"}).write_parquet(file)
     ready = prepared(folder, monkeypatch, mapped=True, series_column="station")
     assert ready.panel.series_count == 9
+    monkeypatch.setenv("ELMAN_MEMORY", "10kB")
+    with pytest.raises(DataError, match=r"the series .s7. of .* alone has 2\d\d rows of 7 columns"):
+        prepare(str(folder), Config().replace(**SETTINGS, series_column="station", refuse=("sentinels",)))
     with pytest.raises(DataError, match="larger than memory"):
         ready.panel.until(ready.panel.offsets[:-1] + 3)
 

@@ -80,6 +80,8 @@ def mapped_table(table: LargeTable, settings: SeriesSettings, progress: Progress
     settings = _with_columns_found(table, settings)
     folder = default_cache_folder("series") / "tables" / _key(table, settings)
     if found := open_table(folder):
+        if (folder / _SPREAD).exists():  # a kill left it behind
+            shutil.rmtree(folder / _SPREAD, ignore_errors=True)
         return found
     with _alone(folder, progress):
         return open_table(folder) or _Building(table, settings, folder, progress).build()
@@ -148,6 +150,7 @@ class _Building:
         work.mkdir(exist_ok=True)
         spreading = Spreading(self.table, work, self.journal, self.progress)
         parts = spreading.parts(self.part_rows)
+        self._check_longest(parts)
         spreading.spread(parts, self.part_rows * self.at_once)
         steps = _Steps(self, spreading, parts)
         report, statics = steps.looked_at()
@@ -171,6 +174,16 @@ class _Building:
             except BaseException:
                 threads.shutdown(wait=True, cancel_futures=True)
                 raise
+
+    def _check_longest(self, parts: Parts) -> None:
+        """Raises: `DataError` where one series alone is too large for memory."""
+        longest = int(np.argmax(parts.rows))
+        rows, width = int(parts.rows[longest]), len(self.table.columns)
+        if rows * width * PEAK_BYTES > memory():
+            raise DataError(
+                f"the series {parts.names[longest]!r} of {self.table.name} alone has {rows:,} rows of {width} columns, which do "
+                f"not fit into {memory() / 1e9:.3g} GB of memory: cut it into several series, or name fewer columns (--inputs)"
+            )
 
     def _check_room(self) -> None:
         """Raises: `DataError` where the disk has not the room for the parts and the panel."""

@@ -73,7 +73,7 @@ class Spreading:
             {_NAME: parts.names, _PART: np.repeat(np.arange(len(parts), dtype=np.int32), np.diff(parts.bounds))}
         )
         for number, file in enumerate(self.table.files):
-            if f"spread {number}" in self.journal.results or not self.table.rows[number]:
+            if f"spread {number}" in self.journal.results:
                 continue
             shutil.rmtree(self._file_folder(number), ignore_errors=True)  # half of it may be there
             held: list[pl.DataFrame] = []
@@ -86,7 +86,7 @@ class Spreading:
             if held:
                 self._write(pl.concat(held), part_of, number, written)
             file.check_unchanged()
-            self.journal.add(f"spread {number}", True)
+            self.journal.add(f"spread {number}", written + bool(held))
 
     def read(self, parts: Parts, part: int) -> pl.DataFrame:
         """The rows of one part.
@@ -96,18 +96,14 @@ class Spreading:
         pieces = [
             pl.read_ipc(path)
             for number in range(len(self.table.files))
-            for path in sorted(self._file_folder(number).glob(f"*-{part:06}.arrow"))
+            for written in range(self.journal.results[f"spread {number}"])
+            if (path := self._piece(number, part, written)).exists()
         ]
         if sum(map(len, pieces)) != parts.row_count(part):
             raise DataError(
                 f"{self.folder} is damaged, rows of part {part} are missing: delete the folder and start again"
             )
         return pl.concat(pieces, rechunk=True)
-
-    def remove(self, part: int) -> None:
-        """The rows of a part are not needed any more."""
-        for path in self.folder.glob(f"*/*-{part:06}.arrow"):
-            path.unlink()
 
     def _counted(self, number: int) -> pl.DataFrame:
         """Each series of a file, as they first appear, and its rows."""
@@ -156,12 +152,15 @@ class Spreading:
         placed = rows.join(part_of, left_on=series, right_on=_NAME, how="left", maintain_order="left")
         try:
             for (part,), own in placed.partition_by(_PART, maintain_order=True, as_dict=True).items():
-                own.drop(_PART).write_ipc(folder / f"{written:06}-{part:06}.arrow", compression="lz4")
+                own.drop(_PART).write_ipc(self._piece(number, part, written), compression="lz4")
         except (PolarsError, OSError) as error:
             raise not_written(folder, error) from None
 
     def _file_folder(self, number: int) -> Path:
         return self.folder / f"file-{number:06}"
+
+    def _piece(self, number: int, part: int, written: int) -> Path:
+        return self._file_folder(number) / f"{part:06}-{written:06}.arrow"
 
 
 def _together(counted: list[pl.DataFrame]) -> pl.DataFrame:
