@@ -114,14 +114,14 @@ def entry(match: re.Match[str]) -> str:
     module, name = match[1].rsplit(".", 1)
     value = getattr(importlib.import_module(module), name)
     if inspect.isclass(value):
-        kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
-        options = ["   :show-inheritance:", "" if kind == "autoexception" else "   :members:"]
+        error = issubclass(value, BaseException)
+        kind, options = ("autoexception", []) if error else ("autoclass", ["   :members:"])
+        options += ["   :show-inheritance:"] if value.__bases__ != (object,) else []
+    elif callable(value):
+        kind, options = "autofunction", []
     else:
-        kind, options = (
-            ("autofunction" if callable(value) else "autodata"),
-            ["   :no-value:" if not callable(value) else ""],
-        )
-    return "\n".join(["```{eval-rst}", f".. {kind}:: {match[1]}", *filter(None, options), "```", ""])
+        kind, options = "autodata", ["   :no-value:"]
+    return "\n".join(["```{eval-rst}", f".. {kind}:: {match[1]}", *options, "```", ""])
 
 
 def read_source(_: Sphinx, page: str, content: list[str]) -> None:
@@ -222,8 +222,9 @@ def marked(line: str) -> str:
 def turn_persian(_: Sphinx, page: str, __: str, context: dict[str, Any], ___: Any) -> None:
     """Persian pages, and what stands on them, run from right to left."""
     if page in PERSIAN:
-        for part in ("body", "toc"):
-            context[part] = f'<div dir="rtl" lang="fa" class="persian">{context[part]}</div>'
+        marks = 'dir="rtl" lang="fa" class="persian"'
+        context["body"] = f"<div {marks}>{context['body']}</div>"
+        context["toc"] = context["toc"].replace("<ul>", f"<ul {marks}>", 1)
 
 
 def lead_in(app: Sphinx, failure: Exception | None) -> None:
@@ -239,5 +240,5 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", plain_docstring)
     app.connect("autodoc-process-signature", plain_signature)
-    app.connect("html-page-context", turn_persian)
+    app.connect("html-page-context", turn_persian)  # behind the theme, which looks for the page's title in it
     app.connect("build-finished", lead_in)
