@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,15 @@ def test_control_characters_and_markup_are_harmless(tmp_path: Path) -> None:
     assert "\x1b" not in output
     assert "\x07" not in output
     assert "·[2Jred [bold]kept[/bold] [/] ·" in output
+
+
+def test_a_long_line_is_folded_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    """The command's own console does not fold what stands outside of frames."""
+    words = [f"word{number}" for number in range(40)]
+    stream = io.StringIO()
+    run = make_run(tmp_path / "run", [sample(100, " ".join(words))])
+    show_timeline(run, Console(file=stream, width=60, soft_wrap=True))
+    assert re.findall(r"word\d+", stream.getvalue()) == words
 
 
 def test_a_run_without_samples_says_so(tmp_path: Path) -> None:

@@ -142,7 +142,8 @@ def show_timeline(run: TextRun, console: Console, *, iteration: int | None = Non
             console.print(Text(f"the sample nearest to update {iteration:,}:", style="dim"))
     for moment in moments:
         title = Text(_heading(moment), style="bold")
-        console.print(Panel(Text(printable(moment.text)), title=title, title_align="left", border_style="cyan"))
+        panel = Panel(Text(printable(moment.text)), title=title, title_align="left", border_style="cyan")
+        console.print(panel, soft_wrap=False)  # whatever the console does elsewhere: within a frame a long line is folded, not cut
     console.print(Text(_footer(history, len(moments)), style="dim"))
 
 
