@@ -3,6 +3,8 @@
 python benchmarks/fuzzing.py                            8 minutes, all kinds
 python benchmarks/fuzzing.py --minutes 60 --only table  one kind (`--only` may be given several times)
 python benchmarks/fuzzing.py --corpus DIR               keeps there what led to new places, and starts from it the next time
+python benchmarks/fuzzing.py --corpus DIR --pack        puts the smallest inputs that lead to all its places into the archive
+                                                        `fuzzing_corpus.zip`, from which searches and tests start
 
 Each kind has a child process with a limit on its address space. An input that takes longer than `SECONDS_EACH`, ends the process,
 runs something, or gets an exception that is no `ElmanError` is a finding: it is kept in `DIR/findings` (beside the corpus, or in a
@@ -13,6 +15,7 @@ watch them at a tenth of the speed.
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -23,6 +26,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -36,9 +40,12 @@ SECONDS_STUCK = 30.0
 GROWTH = 2 << 30
 """Bytes of address space that a child may take beyond what it has when its readers are loaded: no input is larger than 256 KiB."""
 
+LARGEST_KEPT = 6000
+"""Bytes of an input that is worth a place in the archive."""
+
 KINDS = (
     "text model", "series model", "onnx", "state dict", "pickle", "npz", "settings", "events", "evaluation",
-    "checkpoint", "table", "text",
+    "checkpoint", "table", "text", "time", "configuration", "http",
 )  # fmt: skip
 FORBIDDEN = (
     "os.system",
@@ -67,12 +74,16 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=KINDS)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pack", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.child:
         child(parsed.child, parsed.corpus, parsed.minutes * 60, parsed.seed)
         return
     kinds = parsed.only or KINDS
+    if parsed.pack:
+        pack(parsed.corpus, kinds)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         corpus = parsed.corpus or Path(tempfile.mkdtemp(prefix="fuzzing-"))
         each = parsed.minutes * 60 * min(2, len(kinds)) / len(kinds)
@@ -82,7 +93,9 @@ def main() -> None:
         (kind, f"{f['executions']:,}", f"{f['read']:,}", f"{f['refused']:,}", str(f["places"]), str(len(f["findings"])))
         for kind, f in figures.items()
     ]
-    report("fuzzing", rows, {"minutes": parsed.minutes, "by_kind": figures})
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = round((spent.ru_utime + spent.ru_stime) / 60, 1)
+    report("fuzzing", rows, {"minutes": parsed.minutes, "processor_minutes": processor, "by_kind": figures})
     found = [(kind, words) for kind, f in figures.items() for words in f["findings"]]
     for kind, words in found:
         print(f"{kind}: {words}")
@@ -104,6 +117,43 @@ def pairs(kinds: tuple[str, ...], corpus: Path, each: float, seed: int, temporar
                 print(f"{kind}: {figures[kind]['executions']:,} executions", flush=True)
         time.sleep(0.1)
     return {kind: figures[kind] for kind in kinds}
+
+
+def pack(corpus: Path, kinds: tuple[str, ...]) -> None:
+    """Write the archive of what is kept."""
+    import fuzzing_targets
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Not what PyTorch reads: it is not here everywhere.
+        files = {
+            f"{kind.replace(' ', '-')}/{hashlib.sha256(data).hexdigest()[:12]}": data
+            for kind in KINDS
+            if kind != "pickle"
+            for data in worth_keeping(kind, corpus if kind in kinds else None, Path(folder))
+        }
+    with zipfile.ZipFile(fuzzing_targets.KEPT, "w") as packed:
+        for name, data in sorted(files.items()):
+            packed.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_LZMA)
+    print(f"{len(files)} inputs, {fuzzing_targets.KEPT.stat().st_size:,} bytes")
+
+
+def worth_keeping(kind: str, corpus: Path | None, folder: Path) -> list[bytes]:
+    """The smallest inputs of a kind, each of which leads to a place where neither the seeds nor those before it led."""
+    import fuzzing_targets
+
+    target, places, kept = fuzzing_targets.TARGETS[kind], set(), []
+    path = folder / f"input{target.suffix}"
+    own = list((corpus / kind.replace(" ", "-")).glob("*")) if corpus else []
+    found = {file.read_bytes() for file in own} | set(fuzzing_targets.kept(kind))
+    seeds = target.seeds()
+    small = sorted((data for data in found if len(data) <= LARGEST_KEPT), key=lambda data: (len(data), data))
+    for number, data in enumerate([*seeds, *small]):
+        path.write_bytes(data)
+        fuzzing_targets.check(target, path)
+        if fuzzing_targets.last_place not in places:
+            places.add(fuzzing_targets.last_place)
+            kept += [data] if number >= len(seeds) else []
+    return kept
 
 
 class Watched:
@@ -178,7 +228,7 @@ def child(kind: str, corpus: Path, seconds: float, seed: int) -> None:
             return
     own = corpus / kind.replace(" ", "-")
     own.mkdir(parents=True, exist_ok=True)
-    pool = target.seeds() + [path.read_bytes() for path in sorted(own.iterdir())]
+    pool = target.seeds() + fuzzing_targets.kept(kind) + [path.read_bytes() for path in sorted(own.iterdir())]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"input{target.suffix}")
         for data in target.seeds():
@@ -218,9 +268,12 @@ class Search:
         self.findings: dict[str, str] = {}
 
     def run(self, seconds: float) -> None:
-        """Go on until the time is up."""
+        """Go on until the time is up; first the places of what is known already, so that they are not taken for new."""
         until, told = time.monotonic() + seconds, 0.0
         current = self.log_path.with_suffix(".input")
+        for data in list(self.pool):
+            current.write_bytes(data)
+            self._read(data, known=True)
         while time.monotonic() < until:
             data = self._damaged()
             current.write_bytes(data)
@@ -241,7 +294,7 @@ class Search:
             data = self.target.mutate(self.random, data)
         return data
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, data: bytes, *, known: bool = False) -> None:
         import fuzzing_targets
 
         self.path.write_bytes(data)
@@ -259,7 +312,9 @@ class Search:
             return
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        if place not in self.places:
+        if known:
+            self.places.add(place)
+        elif place not in self.places:
             self.places.add(place)
             self.pool.append(data)
             (self.own / f"{len(list(self.own.iterdir())):05d}").write_bytes(data)

@@ -12,6 +12,7 @@ import re
 import tempfile
 import traceback
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import fuzzing_mutations as damage
+import fuzzing_requests
 from elman.config import Config, SeriesSettings, TextSettings, from_toml
 from elman.errors import LONGEST_MESSAGE, ElmanError
 from elman.network import to_arrays
@@ -45,6 +47,9 @@ from elman.text.vocabulary import Vocabulary
 from elman.training.runs import Run
 
 TEXT = "hello, world: é"
+
+KEPT = Path(__file__).with_name("fuzzing_corpus.zip")
+"""What earlier searches found worth looking at again (`fuzzing.py --pack`)."""
 
 
 last_place = ""
@@ -85,6 +90,14 @@ def check(target: Target, path: Path) -> str:
         return "refused"
     last_place = "read"
     return "read"
+
+
+def kept(kind: str) -> list[bytes]:
+    """The inputs of a kind that are kept."""
+    if not KEPT.exists():
+        return []
+    with zipfile.ZipFile(KEPT) as packed:
+        return [packed.read(name) for name in packed.namelist() if name.startswith(f"{kind.replace(' ', '-')}/")]
 
 
 def _expect(holds: bool, words: str) -> None:
@@ -476,5 +489,6 @@ TARGETS = {
         Target("checkpoint", ".safetensors", _checkpoint_seeds, damage.mutate_container, _read_checkpoint),
         Target("table", ".csv", _table_seeds, damage.mutate_table, _read_tables),
         Target("text", ".txt", _text_seeds, damage.mutate_bytes, _read_text),
+        *(Target(kind, *how) for kind, how in fuzzing_requests.KINDS.items()),
     )
 }
