@@ -240,5 +240,5 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", plain_docstring)
     app.connect("autodoc-process-signature", plain_signature)
-    app.connect("html-page-context", turn_persian)  # behind the theme, which looks for the page's title in it
+    app.connect("html-page-context", turn_persian)
     app.connect("build-finished", lead_in)
