@@ -65,10 +65,23 @@ def write_table(folder: Path, series: int) -> int:
 
 
 def memory_now() -> dict[str, float]:
-    """Anonymous and mapped resident memory, and what RLIMIT_DATA counts, in MB."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    names = {"anonymous": "RssAnon", "mapped": "RssFile", "data": "VmData"}
-    return {name: int(lines[key].split()[0]) / 1000 for name, key in names.items()}
+    """In MB, anonymous and mapped resident memory of this process and of those it has started, and what RLIMIT_DATA counts in the
+    one that has most of it."""
+    own = f"/proc/{os.getpid()}"
+    started = Path(f"{own}/task/{os.getpid()}/children").read_text().split()
+    found = {"anonymous": 0.0, "mapped": 0.0, "data": 0.0}
+    for process in (own, *(f"/proc/{number}" for number in started)):
+        try:
+            text = Path(f"{process}/status").read_text()
+        except OSError:
+            continue  # it has just ended
+        lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        if "RssAnon" in lines:
+            anonymous, mapped, data = (int(lines[key].split()[0]) / 1000 for key in ("RssAnon", "RssFile", "VmData"))
+            found["anonymous"] += anonymous
+            found["mapped"] += mapped
+            found["data"] = max(found["data"], data)
+    return found
 
 
 class Watch(threading.Thread):
@@ -206,8 +219,6 @@ def measured(parsed: argparse.Namespace, size: float, folder: Path) -> dict[str,
 
 def main() -> None:
     """Measure each size and write the table."""
-    from measuring import report
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", default=[1.0, 4.0], help="GB unpacked")
     parser.add_argument("--limit", type=float, default=1.5, help="GB of anonymous memory")
@@ -226,6 +237,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=parsed.folder) as folder:
             found.append(measured(parsed, size, Path(folder)))
             print(json.dumps(found[-1], indent=1), flush=True)
+        tell(parsed, found)
+
+
+def tell(parsed: argparse.Namespace, found: list[dict[str, Any]]) -> None:
+    """The table and the file of what has been measured so far."""
+    from measuring import report
+
     rows = [("unpacked GB", "run", "first update s", "all s", "anonymous MB", "mapped MB")]
     for figures in found:
         for name in ("cold", "cached"):

@@ -1,6 +1,8 @@
 """A table that is prepared part by part is the table that is read at once, bit for bit, whatever stops the preparing."""
 
+import dataclasses
 import datetime
+import json
 import os
 import shutil
 import signal
@@ -9,16 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import polars as pl
 import pytest
 
-from elman.config import Config
+from elman.config import Config, SeriesSettings
 from elman.errors import ConfigError, DataError
 from elman.series.answers import last_measured
 from elman.series.durations import Duration
 from elman.series.mapped import building
-from elman.series.mapped.choosing import memory
+from elman.series.mapped.choosing import LargeTable, large_table, memory
 from elman.series.mapped.panel import MappedPanel
 from elman.series.panel import Panel, Split
 from elman.series.run import SeriesRun
@@ -216,7 +219,7 @@ def counted(self, key, result):
 
 Journal.add = counted
 settings = Config().replace(target="y", static=("region", "size"), horizon="3h", lookback="6").series
-building.mapped_table(large_table(sys.argv[1], settings), settings, lambda stage, share: None)
+building.prepare_mapped(large_table(sys.argv[1], settings), settings, lambda stage, share: None)
 """
 
 
@@ -246,10 +249,41 @@ def test_a_file_that_changed_is_prepared_anew(folder: Path, monkeypatch: pytest.
 
 
 def test_a_full_disk_is_said_before_anything_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(folder)
+    usage, series = shutil.disk_usage(folder), Config().replace(**SETTINGS).series
+    monkeypatch.setenv("ELMAN_MEMORY", FORCED)
     monkeypatch.setattr(building.shutil, "disk_usage", lambda place: usage._replace(free=1000))
     with pytest.raises(DataError, match=r"takes 0\.\d+ GB in .*, where 1e-06 GB are free: make room there"):
-        prepared(folder, monkeypatch, mapped=True)
+        building.prepare_mapped(large(folder, series), series, lambda stage, share: None)
+
+
+def test_preparing_waits_for_another_and_ends_with_the_process_that_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELMAN_MEMORY", FORCED)
+    series = Config().replace(**SETTINGS).series
+    table = large(folder, series)
+    place = building._folder(table, building._with_columns_found(table, series))
+    place.mkdir(parents=True)
+    order = json.dumps({"source": str(folder), "settings": dataclasses.asdict(series)}) + "\n"
+    command = [sys.executable, "-m", "elman.series.mapped.preparing"]
+    with (
+        filelock.FileLock(place.with_suffix(".lock")),
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(order)
+        process.stdin.flush()
+        assert "waiting for another process" in process.stdout.readline()
+        process.stdin.close()  # as the end of a process does
+        assert process.wait(timeout=30) == 1
+
+
+def large(folder: Path, settings: SeriesSettings) -> LargeTable:
+    """The table, which does not fit."""
+    found = large_table(str(folder), settings)
+    assert found is not None
+    return found
 
 
 def refused(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> str:

@@ -19,8 +19,8 @@ from elman.series.cleaning.inspection import inspect
 from elman.series.cleaning.targets import check_target, choose_target
 from elman.series.encoding import Encoding
 from elman.series.forecasting import AbstractForecaster
-from elman.series.mapped.building import mapped_table
 from elman.series.mapped.choosing import LargeTable, large_table
+from elman.series.mapped.preparing import mapped_table
 from elman.series.mapped.storing import remembered
 from elman.series.model import SeriesModel, horizon_of, new_network
 from elman.series.panel import Horizon, Panel, Split

@@ -34,6 +34,7 @@ from elman.series.mapped.merging import merged_report
 from elman.series.mapped.panel import AGES_NAME, FIRSTS_NAME, TIMES_NAME, VALUES_NAME, MappedPanel, ages_of, firsts_of
 from elman.series.mapped.spreading import Parts, Progress, Spreading, not_written
 from elman.series.mapped.storing import (
+    FACTS_NAME,
     NAMES_NAME,
     OFFSETS_NAME,
     STATIC_NAME,
@@ -72,19 +73,25 @@ _SHAPING = (
 """Settings that decide what a panel holds."""
 
 
-def mapped_table(table: LargeTable, settings: SeriesSettings, progress: Progress) -> MappedTable:
-    """The table as it was prepared before, or as it is prepared now.
+def find_mapped(table: LargeTable, settings: SeriesSettings) -> MappedTable | None:
+    """The table as it was prepared before; None where it was not, or where its files were others then."""
+    folder = _folder(table, _with_columns_found(table, settings))
+    found = open_table(folder)
+    if found and (folder / _SPREAD).exists():  # a kill left it behind
+        shutil.rmtree(folder / _SPREAD, ignore_errors=True)
+    return found
+
+
+def prepare_mapped(table: LargeTable, settings: SeriesSettings, progress: Progress) -> None:
+    """Prepare a table, as far as it is not done already.
 
     Raises: `DataError` for what is wrong with the table, a disk without enough room, and files that change meanwhile.
     """
     settings = _with_columns_found(table, settings)
-    folder = default_cache_folder("series") / "tables" / _key(table, settings)
-    if found := open_table(folder):
-        if (folder / _SPREAD).exists():  # a kill left it behind
-            shutil.rmtree(folder / _SPREAD, ignore_errors=True)
-        return found
+    folder = _folder(table, settings)
     with _alone(folder, progress):
-        return open_table(folder) or _Building(table, settings, folder, progress).build()
+        if not (folder / FACTS_NAME).exists() or open_table(folder) is None:
+            _Building(table, settings, folder, progress).build()
 
 
 def _with_columns_found(table: LargeTable, settings: SeriesSettings) -> SeriesSettings:
@@ -95,10 +102,12 @@ def _with_columns_found(table: LargeTable, settings: SeriesSettings) -> SeriesSe
     return replace(named, target=choose_target(replace(first, source=table.name), settings))
 
 
-def _key(table: LargeTable, settings: SeriesSettings) -> str:
+def _folder(table: LargeTable, settings: SeriesSettings) -> Path:
+    """Where the table lies prepared, for these files and these settings."""
     files = [[str(file.path.absolute()), file.size, file.modified] for file in table.files]
     shaping = [[name, getattr(settings, name)] for name in _SHAPING]
-    return hashlib.sha256(json.dumps([_FORMAT, files, shaping]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([_FORMAT, files, shaping]).encode()).hexdigest()[:32]
+    return default_cache_folder("series") / "tables" / key
 
 
 @contextmanager
@@ -131,14 +140,12 @@ class _Building:
         self.part_rows = max(1, values // width)
         self.journal = Journal(folder / "journal.jsonl", {"format": _FORMAT, "part_rows": self.part_rows})
 
-    def build(self) -> MappedTable:
+    def build(self) -> None:
         """All of it, as far as it is not done already."""
         with self.journal:
-            result = self._built()
-            write_facts(result)
+            write_facts(self._built())
         self.journal.remove()
         shutil.rmtree(self.folder / _SPREAD, ignore_errors=True)
-        return result
 
     def _built(self) -> MappedTable:
         _remove_older(self.folder, self.table)
