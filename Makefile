@@ -52,8 +52,8 @@ sanitize: $(VENV)/.developed  ## the kernels under sanitizers: a few minutes, fa
 campaign: $(VENV)/.developed  ## runs killed, starved and gone on with: half an hour at most, writes docs/reliability.md
 	$(RUN) benchmarks/campaign.py
 
-clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+clean:  ## remove the virtual environment, caches and what was built
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache site build
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "elman needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).parents[1]
 # The files that take longest: first, so that no worker is left alone with one of them at the end.
 LONG = (
     "test_lecture",
+    "test_pages",
     "test_notebooks",
     "test_kernels",
     "test_studio_work",
