@@ -84,9 +84,10 @@ def test_hello(ask: Any) -> None:
 
 
 def test_gradients(ask: Any) -> None:
-    linear, jacobian, gate, hill, kept, lengths, clipped, reached = ask(
+    linear, jacobian, gate, hill, kept, lengths, clipped, reached, start = ask(
         "gradients", "linear_error", "jacobian_error", "gate_error", "hill", "kept", "lengths.tolist()",
-        "[float(np.linalg.norm(slope)) for slope in by_norm]", "reached", LAGS=40, UPDATES=20,
+        "[float(np.linalg.norm(slope)) for slope in by_norm]", "reached", "at_the_start",
+        LAGS=40, UPDATES=20,
     )  # fmt: skip
     assert linear < 1e-4
     assert jacobian < 1e-5
@@ -95,7 +96,9 @@ def test_gradients(ask: Any) -> None:
     assert kept["lstm"] < 1
     assert lengths[-1] > 10 * lengths[0]
     np.testing.assert_allclose(clipped, np.minimum(lengths, 5), rtol=1e-9)
-    assert set(reached) == {"elman", "gru", "lstm"}
+    assert reached.keys() == start.keys()
+    assert start["gru"] < start["gru that keeps"] < 1
+    assert start["elman, weights halved"] < 0.55 < start["elman"] < 1  # W / 2 of an orthogonal W, and tanh'
 
 
 def test_shakespeare(ask: Any, tmp_path: Path, shared_data: Path) -> None:
