@@ -29,7 +29,9 @@ def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page but those of output, which belong to the block before them."""
     found: list[Block] = []
     heading = ""
-    for match in re.finditer(r"^## ([^\n]*)$|^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S):
+    for match in re.finditer(
+        r"^## ([^\n]*)$|^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S
+    ):
         if match[1]:
             heading = match[1]
         elif match[2] == "text" and found:
