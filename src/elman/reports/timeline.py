@@ -143,7 +143,8 @@ def show_timeline(run: TextRun, console: Console, *, iteration: int | None = Non
     for moment in moments:
         title = Text(_heading(moment), style="bold")
         panel = Panel(Text(printable(moment.text)), title=title, title_align="left", border_style="cyan")
-        console.print(panel, soft_wrap=False)  # whatever the console does elsewhere: within a frame a long line is folded, not cut
+        # Whatever the console does elsewhere: within a frame a long line is folded and not cut.
+        console.print(panel, soft_wrap=False)
     console.print(Text(_footer(history, len(moments)), style="dim"))
 
 
