@@ -103,7 +103,6 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
-add_module_names = False
 
 ENTRY = re.compile(r"^- `(elman[.\w]*\.(\w+))`$", flags=re.MULTILINE)
 """A line of a page below docs/reference: a list of names on a forge, their signatures and docstrings on the site."""
