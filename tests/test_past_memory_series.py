@@ -120,6 +120,28 @@ def test_parts_make_the_panel_that_is_read_at_once(folder: Path, monkeypatch: py
     assert again.report == parts.report
 
 
+OTHERWISE: dict[str, tuple[list[pl.Expr], dict[str, Any]]] = {
+    "clocks in text": ([pl.col("ds").dt.strftime("%d.%m.%Y %H:%M")], {"time_zone": "Europe/Berlin"}),
+    "whole numbers": (
+        [
+            pl.col("ds").dt.epoch("s"),
+            pl.col("unique_id").str.slice(1).cast(pl.Int32),
+            pl.int_range(pl.len()).mod(7).alias("weekday"),
+        ],
+        {"known": ("weekday",), "inputs": ("x",)},
+    ),
+}
+
+
+@pytest.mark.parametrize("way", OTHERWISE)
+def test_tables_that_are_written_otherwise(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns, settings = OTHERWISE[way]
+    folder = written(tmp_path / "table", long_table().with_columns(columns))
+    whole, parts = (prepared(folder, monkeypatch, mapped=mapped, **settings) for mapped in (False, True))
+    same(whole.panel, parts.panel)
+    assert (whole.time_column, whole.time_format) == (parts.time_column, parts.time_format)
+
+
 def test_the_report_counts_what_is_in_all_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = prepared(folder, monkeypatch, mapped=False).report
     parts = prepared(folder, monkeypatch, mapped=True).report
