@@ -9,7 +9,7 @@ anonymous and mapped memory are told apart. For each of `--sizes`, in GB unpacke
     cold        the same command again, to the scores beside every baseline
     cached      once more, for `--steps` updates, without scores
 
-python benchmarks/past_memory_series.py                     about 20 minutes and 10 GB of temporary disk
+python benchmarks/past_memory_series.py                     about 8 minutes and 8 GB of temporary disk
 python benchmarks/past_memory_series.py --sizes 0.2 --limit 1.5 --steps 20 --without-baselines
 """
 
@@ -220,7 +220,7 @@ def measured(parsed: argparse.Namespace, size: float, folder: Path) -> dict[str,
 def main() -> None:
     """Measure each size and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=float, nargs="+", default=[1.0, 4.0], help="GB unpacked")
+    parser.add_argument("--sizes", type=float, nargs="+", default=[0.5, 4.0], help="GB unpacked")
     parser.add_argument("--limit", type=float, default=1.5, help="GB of anonymous memory")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--kill-after", type=float, default=8.0, help="seconds for each GB; 0: no kill")
