@@ -39,6 +39,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("kills", "faults", "fuzzing", "dependencies"))
     parser.add_argument("--kills", type=int, default=200, help="processes to be killed (default: %(default)s)")
     parser.add_argument("--tries", type=int, default=TRIES, help="of each fault on each kind (default: %(default)s)")
+    parser.add_argument(
+        "--fault", action="append", help="only this one (its name in the table); the others keep their results"
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="for each part at most (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="of the moments; not given: others at every call")
     parser.add_argument("--keep", type=Path, help="a new folder for the runs, of which those that went wrong stay")
@@ -72,12 +75,15 @@ def campaign(parsed: argparse.Namespace) -> list[str]:
         if parsed.only in (None, "faults"):
             began = time.monotonic()
             disturbed = [reference for reference in found if reference.case in FAULT_CASES]
-            until = began + 60 * parsed.minutes
-            faults = Campaign(workshop, disturbed, until, parsed.tries, random.Random(seed)).run()
+            run = Campaign(workshop, disturbed, began + 60 * parsed.minutes, parsed.tries, random.Random(seed))
+            faults = run.run(parsed.fault)
             by_fault = {
                 name: {case: result.plain() for case, result in cases.items()} for name, cases in faults.items()
             }
-            save("faults", {"about": about, "minutes": minutes_since(began), "by_fault": by_fault})
+            others = results().get("faults", {}) if parsed.fault else {}
+            minutes = round(minutes_since(began) + others.get("minutes", 0.0), 1)
+            by_fault = {**others.get("by_fault", {}), **by_fault}
+            save("faults", {"about": about, "minutes": minutes, "by_fault": by_fault})
             wrong += [f"{name}: {w}" for name, cases in faults.items() for r in cases.values() for w in r.wrong]
     if parsed.only in (None, "fuzzing"):
         wrong += other_script("fuzzing.py", "--minutes", str(parsed.minutes))

@@ -54,8 +54,8 @@ class Campaign:
         self.mounts = may_mount(workshop.folder)
         self.operations: dict[str, int] = {}
 
-    def run(self) -> dict[str, dict[str, Fault]]:
-        """By fault and case, what came of it."""
+    def run(self, only: list[str] | None) -> dict[str, dict[str, Fault]]:
+        """By fault and case, what came of it; of all faults, or of some by name."""
         faults: dict[str, Callable[[Reference, Fault, int], None]] = {
             "clock that leaps, budget in updates": self.leaping_clock,
             "clock that leaps, budget in minutes": self.leaping_clock_in_minutes,
@@ -71,6 +71,7 @@ class Campaign:
             "folder that nobody may write": self.locked_folder,
             "little address space": self.little_memory,
         }
+        faults = {name: fault for name, fault in faults.items() if only is None or name in only}
         results = {name: {reference.case.name: Fault() for reference in self.found} for name in faults}
         # Every fault once before any is tried again, so that a campaign whose time is up has tried all of them.
         for at in range(self.tries):
@@ -293,7 +294,7 @@ class Campaign:
         path = self.fresh()
         path.parent.mkdir()
         size = int(2**28 * 2 ** (5 * (at + self.random.random()) / self.tries))
-        ended = self.workshop.run(reference.case, path, before=limited(size))
+        ended = self.workshop.run(reference.case, path, prefix=limited(size))
         allowed = ("refused in one line", "went on to the end", "ended by SIGABRT", "ended by SIGSEGV")
         self.judge(reference, result, path, ended, allowed=allowed)
         shutil.rmtree(path.parent)

@@ -5,14 +5,12 @@ import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,12 +125,11 @@ class Workshop:
         self,
         arguments: list[str],
         *,
-        before: Callable[[], None] | None = None,
         prefix: tuple[str, ...] = (),
         **more: str,
     ) -> "Process":
         """`elman ARGUMENTS` as a process of its own."""
-        return Process([*prefix, sys.executable, "-m", "elman", *arguments], self.environment(**more), before)
+        return Process([*prefix, sys.executable, "-m", "elman", *arguments], self.environment(**more))
 
     def run(self, case: Case, path: Path, **how: Any) -> "Ended":
         """Begin or go on with a run, and wait for the end."""
@@ -166,7 +163,7 @@ class Ended:
 class Process:
     """A child process whose words go to a file that has no name, so that nobody has to read along."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], before: Callable[[], None] | None) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.words = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
         self.began = time.monotonic()
         self.child = subprocess.Popen(
@@ -175,7 +172,6 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.words,
-            preexec_fn=before,
         )
 
     def ended_within(self, seconds: float) -> bool:
@@ -366,9 +362,9 @@ def phase(path: Path, before: Trace) -> str:
     return PHASES[[event["kind"] for event in Run(latest).events()][-1]]
 
 
-def limited(size: int) -> Callable[[], None]:
-    """For a child process: an address space of so many bytes."""
-    return functools.partial(resource.setrlimit, resource.RLIMIT_AS, (size, size))
+def limited(size: int) -> tuple[str, ...]:
+    """What a command begins with so that it has an address space of so many bytes."""
+    return ("sh", "-c", 'ulimit -v "$0" && exec "$@"', str(size // 1024))
 
 
 @functools.cache

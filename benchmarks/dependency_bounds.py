@@ -6,7 +6,7 @@ python benchmarks/dependency_bounds.py --only lowest --extras serve export --tes
 elman is built anew in each, the kernels are compiled. The lowest environment holds every direct dependency at its bound, and pip
 chooses what they need themselves. `serve` and `studio` have bounds that exclude each other (FastAPI 0.120 and Starlette 0.50), so
 the lowest are tried in two environments if `--extras` does not say otherwise. Where pip finds no way, the exit status is 1. The
-tools of the tests are those of the group `dev`. Environments stay in `--environments`, a temporary folder if not given.
+tools of the tests are whichever fit to it. Environments stay in `--environments`, a temporary folder if not given.
 """
 
 import argparse
@@ -91,17 +91,16 @@ def environment(folder: Path) -> Path:
 def install(python: Path, which: str, extras: list[str]) -> str:
     """elman with its extras and what the tests need; what pip says where that cannot be."""
     asked = [bound(words) if which == "lowest" else words for words in requirements(extras)]
-    pinned = pins()
-    tools = [pinned[name] if which == "lowest" else name for name in TOOLS]
     more = [] if which == "lowest" else ["--upgrade", "--upgrade-strategy", "eager"]
-    for packages in (asked, [f"{ROOT}"], tools):
+    for packages in (asked, [f"{ROOT}"], list(TOOLS)):
         alone = ["--no-deps", "--force-reinstall"] if packages == [f"{ROOT}"] else more
         command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *alone, *packages]
-        if packages is tools and which == "lowest":
+        if packages == list(TOOLS) and which == "lowest":
             command += asked  # so that no tool moves a dependency from its bound
         ended = subprocess.run(command, capture_output=True, text=True)
         if ended.returncode:
-            return f"cannot be installed: {' '.join(ended.stderr.split())[-600:]}"
+            said = [line for line in ended.stderr.splitlines() if not line.startswith("WARNING")]
+            return f"cannot be installed: {' '.join(' '.join(said).split())[-600:]}"
     return ""
 
 
@@ -109,12 +108,6 @@ def requirements(extras: list[str]) -> list[str]:
     """The requirements of elman itself and of some of its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return project["dependencies"] + [words for extra in extras for words in project["optional-dependencies"][extra]]
-
-
-def pins() -> dict[str, str]:
-    """The tools of the tests as the group `dev` pins them, by name."""
-    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
-    return {name_of(words): words for words in group if isinstance(words, str)}
 
 
 def name_of(requirement: str) -> str:

@@ -40,8 +40,8 @@ SECONDS_STUCK = 30.0
 GROWTH = 2 << 30
 """Bytes of address space that a child may take beyond what it has when its readers are loaded: no input is larger than 256 KiB."""
 
-LARGEST_KEPT = 6000
-"""Bytes of an input that is worth a place in the archive."""
+LARGEST_KEPT, MOST_KEPT = 6000, 40
+"""Bytes of an input that is worth a place in the archive, and inputs of a kind."""
 
 KINDS = (
     "text model", "series model", "onnx", "state dict", "pickle", "npz", "settings", "events", "evaluation",
@@ -153,7 +153,7 @@ def worth_keeping(kind: str, corpus: Path | None, folder: Path) -> list[bytes]:
         if fuzzing_targets.last_place not in places:
             places.add(fuzzing_targets.last_place)
             kept += [data] if number >= len(seeds) else []
-    return kept
+    return kept[:MOST_KEPT]
 
 
 class Watched:

@@ -254,7 +254,8 @@ def mutate_container(random: random.Random, data: bytes) -> bytes:
 
 def _change_array(random: random.Random, header: Any, body: bytearray) -> None:
     """Another shape over the same bytes, another type of the same width, two names exchanged, or numbers that are none."""
-    entries = [(name, entry) for name, entry in header.items() if isinstance(entry, dict) and name != "__metadata__"]
+    named = header.items() if isinstance(header, dict) else ()  # another change may have made a number of it
+    entries = [(name, entry) for name, entry in named if isinstance(entry, dict) and name != "__metadata__"]
     if not entries:
         return
     name, entry = random.choice(entries)
