@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("kills", "faults", "fuzzing", "dependencies"))
     parser.add_argument("--kills", type=int, default=200, help="processes to be killed (default: %(default)s)")
+    parser.add_argument("--add", action="store_true", help="add the kills to those that are in the results")
     parser.add_argument("--tries", type=int, default=TRIES, help="of each fault on each kind (default: %(default)s)")
     parser.add_argument(
         "--fault", action="append", help="only this one (its name in the table); the others keep their results"
@@ -69,8 +70,10 @@ def campaign(parsed: argparse.Namespace) -> list[str]:
         if parsed.only in (None, "kills"):
             began = time.monotonic()
             kills = kill_at_random(workshop, found, parsed.kills, began + 60 * parsed.minutes, random.Random(seed))
-            by_case = {name: result.plain() for name, result in kills.items()}
-            save("kills", {"about": about, "minutes": minutes_since(began), "by_case": by_case})
+            others = results().get("kills", {}) if parsed.add else {}
+            by_case = {name: result.plain(others.get("by_case", {}).get(name, {})) for name, result in kills.items()}
+            minutes = round(minutes_since(began) + others.get("minutes", 0.0), 1)
+            save("kills", {"about": about, "minutes": minutes, "by_case": by_case})
             wrong += [f"{name}: {words}" for name, result in kills.items() for words in result.lost]
         if parsed.only in (None, "faults"):
             began = time.monotonic()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from campaign_runs import DEADLINE_SECONDS, Ended, Reference, Trace, Workshop, damage, differences, phase
+from campaign_runs import DEADLINE_SECONDS, Ended, Process, Reference, Trace, Workshop, damage, differences, phase
 
 MOST_KILLS_OF_A_RUN = 8
 """Then it may end: a run whose process never lives long enough to reach its next checkpoint would go on for ever."""
@@ -25,9 +25,11 @@ class Kills:
     phases: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON knows it."""
-        return {**vars(self), "phases": dict(self.phases)}
+    def plain(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """As JSON knows it, with what came of earlier ones of the same case."""
+        own = {**vars(self), "phases": self.phases + Counter(earlier.get("phases", {}))}
+        sums = {name: own[name] + earlier[name] for name in ("runs", "kills", "identical", "lost") if name in earlier}
+        return {**own, **sums}
 
 
 def kill_at_random(
@@ -48,13 +50,19 @@ def kill_at_random(
 
 
 def kill_one(workshop: Workshop, reference: Reference, path: Path, result: Kills, generator: random.Random) -> None:
-    """One run, killed at moments drawn from the whole life of an undisturbed one, until it ends; then compared."""
+    """One run, killed again and again until it ends; then compared.
+
+    Half of the moments are drawn from the whole life of an undisturbed run, of which much is spent starting; for the other half the
+    clock begins with the first event that the process logs.
+    """
     result.runs += 1
     killed = 0
     while True:
         before = Trace.of(path)
         process = workshop.start(workshop.arguments(reference.case, path))
         last = killed == MOST_KILLS_OF_A_RUN
+        if not last and generator.random() < 0.5:
+            wait_for_an_event(process, path, before)
         if process.ended_within(DEADLINE_SECONDS if last else generator.uniform(0, result.seconds)):
             ended = process.end(DEADLINE_SECONDS)
             if killed == 0:
@@ -71,6 +79,12 @@ def kill_one(workshop: Workshop, reference: Reference, path: Path, result: Kills
         if wrong := damage(path):
             result.lost.append(f"damaged after a kill: {wrong}")
     judge(reference, path, ended, result)
+
+
+def wait_for_an_event(process: Process, path: Path, before: Trace) -> None:
+    """Return when the process has logged something, or has ended."""
+    while Trace.of(path).events == before.events and not process.ended_within(0.05):
+        pass
 
 
 def judge(reference: Reference, path: Path, ended: Ended, result: Kills) -> None:

@@ -4,7 +4,7 @@ python benchmarks/dependency_bounds.py                              both, the wh
 python benchmarks/dependency_bounds.py --only lowest --extras serve export --tests tests/test_storage.py
 
 elman is built anew in each, the kernels are compiled. The lowest environment holds every direct dependency at its bound, and pip
-chooses what they need themselves. `serve` and `studio` have bounds that exclude each other (FastAPI 0.120 and Starlette 0.50), so
+chooses what they need themselves. `serve` and `studio` have bounds that exclude each other (FastAPI 0.120 and Starlette 1.3.1), so
 the lowest are tried in two environments if `--extras` does not say otherwise. Where pip finds no way, the exit status is 1. The
 tools of the tests are whichever fit to it. Environments stay in `--environments`, a temporary folder if not given.
 """

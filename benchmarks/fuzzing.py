@@ -274,6 +274,7 @@ class Search:
         for data in list(self.pool):
             current.write_bytes(data)
             self._read(data, known=True)
+            self._tell()
         while time.monotonic() < until:
             data = self._damaged()
             current.write_bytes(data)

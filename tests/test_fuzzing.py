@@ -47,7 +47,7 @@ from elman.text.trainer import resume_text, train_text, with_classic_weights
 from elman.text.vocabulary import Vocabulary
 from elman.training.storage import read_arrays, write_arrays
 from fuzzing_mutations import mutate_bytes
-from fuzzing_targets import TARGETS, TEXT, Target, check, text_model
+from fuzzing_targets import TARGETS, TEXT, Target, check, kept, text_model
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="no PyTorch: pip install 'elman[torch]'"
@@ -96,6 +96,18 @@ def test_damage_is_refused_or_harmless(kind: str, tmp_path: Path, in_time: Calla
         check(target, path)
 
     damage()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TARGETS if kind != "pickle"])
+def test_what_the_searches_kept_is_refused_or_harmless(kind: str, tmp_path: Path, in_time: Callable[[], None]) -> None:
+    target = TARGETS[kind]
+    path, _ = warmed(target, tmp_path)
+    inputs = kept(kind)
+    assert inputs, "the archive holds none of this kind"
+    for data in inputs:
+        path.write_bytes(data)
+        in_time()
+        check(target, path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
