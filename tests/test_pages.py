@@ -287,10 +287,20 @@ def imports(folder: Path) -> Any:
     return {"vocabulary": model.vocabulary}, check
 
 
+def persian(_: Path) -> Callable[[dict[str, Any], str], None]:
+    def check(names: dict[str, Any], said: str) -> None:
+        nats, slipped = said.split()
+        assert float(nats) == pytest.approx(names["story"].nats / len(names["story"].text))
+        assert slipped == "True"
+
+    return check
+
+
 RUN: dict[tuple[str, int], Callable[[Path], Any]] = {
     ("docs/library.md", 0): text_model,
     ("docs/library.md", 1): layer,
     ("docs/library.md", 2): forecaster,
+    ("docs/library.md", 3): persian,
     ("docs/forecasting.md", 0): frames,
     ("docs/insight.md", 0): inside,
     ("docs/exports.md", 0): onnx_text,
