@@ -1,14 +1,16 @@
-"""The blocks of the documents, and running them: commands in processes of their own, Python in this one."""
+"""The blocks of the documents, and running them: in this process, where what one has compiled another need not."""
 
 import contextlib
 import io
+import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from elman.cli import main
 
 ROOT = Path(__file__).parents[1]
 Shorter = list[tuple[str, str]]
@@ -57,15 +59,24 @@ def said_by_python(text: str, names: dict[str, Any]) -> str:
 
 def said_by_commands(block: Block, shorter: Shorter, folder: Path, environment: dict[str, str]) -> str:
     """What the commands of a block of shell print, one after the other in `folder`; each has to end well."""
-    said = ""
+    said = io.StringIO()
     for line in block.text.splitlines():
         command = shortened(line.split("  #")[0].strip(), shorter)
-        words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command)]
-        words = [sys.executable, "-m", *words]
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        said += done.stdout
-    return said
+        elman, *words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command)]
+        assert elman == "elman", command
+        complaints = io.StringIO()
+        with (
+            mock.patch.dict(os.environ, environment),
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(complaints),
+        ):
+            try:
+                status = main(words)
+            except SystemExit as end:  # --help
+                status = end.code
+        assert not status, f"{command}\n{complaints.getvalue()}"
+    return said.getvalue()
 
 
 def assert_said(block: Block, said: str) -> None:
