@@ -491,3 +491,11 @@ def test_jena_simply_works(shared_data: Path) -> None:
     quick = read(shared_data / "jena_climate_2020_10min.csv", target="T (degC)", time_zone="Europe/Berlin")
     assert quick.time_zone == "Europe/Berlin"
     assert quick.frame["Date Time"][0] == datetime(2019, 12, 31, 23, 10)
+
+
+def test_numbers_of_128_bits_are_no_times() -> None:
+    frame = pl.DataFrame({"time": [10**20, 10**20 + 1], "y": [10**21, 2]})
+    with pytest.raises(DataError, match=r"the time column 'time' holds no times that are understood"):
+        read_table(frame, SeriesSettings(time_column="time"))
+    frame = frame.with_columns(pl.Series("time", ["2020-01-01", "2020-01-02"]))
+    assert read_table(frame, SeriesSettings(time_column="time")).frame["y"].to_list() == [1e21, 2.0]

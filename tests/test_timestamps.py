@@ -166,6 +166,16 @@ def test_types(name: str) -> None:
     assert (found.values.dtype, found.time_zone) == (pl.Datetime("us"), zone)
 
 
+@pytest.mark.parametrize("remembered", ["ISO 8601", "timestamps"])
+@pytest.mark.parametrize("values", [[1_581_552_000.0], [1_581_552_000], ["1581552000"]])
+def test_numbers_are_times_where_a_model_remembers_times_that_say_themselves_what_they_are(
+    remembered: str, values: list[Any]
+) -> None:
+    found = times_of(values, time_format=remembered)
+    assert found.values.to_list() == [datetime(2020, 2, 13)]
+    assert found.time_zone == "UTC"
+
+
 # Name: the column, settings, what the error says.
 BAD: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
     "one bad": (["01.01.2020", "soon", "32.01.2020"], {}, ["2 values", "'soon'", "line 3 of a.csv", "%d.%m.%Y"]),

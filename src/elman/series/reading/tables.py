@@ -108,8 +108,8 @@ def columns_to_read(schema: pl.Schema, rows: int, settings: SeriesSettings, sour
         kind = schema[name]
         plain = kind.is_numeric() or kind in (pl.Boolean, pl.Null)
         narrower = kind == pl.Float32 or (kind == pl.Float64 and number == pl.Float64)
-        # Whole numbers may be times, days or series: they are looked at first.
-        whole = kind.is_integer() and (name in kept or _may_be_times(name))
+        # Whole numbers may be times, days or series: they are looked at first. Nothing computes with those of 128 bits.
+        whole = kind.is_integer() and kind not in (pl.Int128, pl.UInt128) and (name in kept or _may_be_times(name))
         columns.append(pl.col(name).cast(number) if plain and not narrower and not whole else pl.col(name))
     return columns
 

@@ -24,6 +24,9 @@ from elman.series.reading.zones import check_zone, to_utc
 
 _DATETIME = pl.Datetime("us")
 _LAYOUTS_AT_MOST = 12
+_FOUND_OUT = (None, "ISO 8601", "timestamps")
+"""What a model remembers where nobody named a format: times that say themselves how they are written."""
+
 _SAMPLE = 256
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800 + 86_400, 253_402_300_799 - 86_400
 """Of the years 1 and 9999, counted from 1970, less a day for any time zone: Python's calendar goes no further."""
@@ -177,7 +180,7 @@ def _refuse_missing(column: pl.Series, place: Callable[[int], str]) -> None:
 
 def _read_numbers(column: pl.Series, settings: SeriesSettings, place: Callable[[int], str]) -> Times:
     written = _written_out(column)
-    if settings.time_format is not None or written is not None:
+    if settings.time_format not in _FOUND_OUT or written is not None:
         text = written if written is not None else column.cast(pl.Int64, strict=False).cast(pl.String)
         return _read_text(text.alias(column.name), settings, place)
     unit = _epoch_unit(column)
@@ -228,7 +231,7 @@ def _written_out(column: pl.Series) -> pl.Series | None:
 def _read_text(column: pl.Series, settings: SeriesSettings, place: Callable[[int], str]) -> Times:
     text = column.cast(pl.String).str.strip_chars()
     wanted = settings.time_format
-    if wanted is not None and wanted not in ("ISO 8601", "timestamps"):
+    if wanted is not None and wanted not in _FOUND_OUT:
         return _read_as_told(text, wanted, place)
     if (text.str.contains(r"^\d{9,10}(\.\d+)?$|^\d{13}$|^\d{16}$|^\d{19}$")).all():
         whole = pl.Float64 if text.str.contains(".", literal=True).any() else pl.Int64
