@@ -190,7 +190,7 @@ def fuzzing_table() -> list[str]:
         "### Damaged input",
         "",
         f"`benchmarks/fuzzing.py`, {about['date']}: {found['minutes']:g} minutes, two readers at a time; "
-        f"{found.get('processor_minutes', 0):g} minutes of processor time, for the machine had much other work.",
+        f"{found.get('processor_minutes', 0):g} minutes of processor time.",
         "",
     ]
     lines += ["| reader | inputs | read | refused | findings |", "|---|---:|---:|---:|---:|"]
