@@ -9,14 +9,12 @@ import hashlib
 import json
 import mmap
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
 from elman.config import TextSettings
@@ -26,7 +24,7 @@ from elman.text.corpora import find_corpus
 from elman.text.long_text import LongText, SourceChanged
 from elman.text.reading import Source, find_sources, read_pieces
 from elman.text.vocabulary import CODE_POINTS, SURROGATES, Vocabulary, name_symbols, symbol_values
-from elman.training.cache import atomic_file, default_cache_folder
+from elman.training.cache import atomic_file, default_cache_folder, sole_maker
 
 CACHE_FORMAT = 1
 LONG_BYTES = 128 << 20
@@ -165,7 +163,12 @@ def _encode_long(
     entry: _Entry, sources: Sequence[Source], settings: TextSettings, progress: Progress | None
 ) -> EncodedText:
     """Encode on all cores, one program at a time: where another one is at it, its result is waited for."""
-    with _sole_encoder(entry, progress):
+
+    def waiting() -> None:
+        if progress is not None:
+            progress("waiting for another program that encodes this text", 0.0)
+
+    with sole_maker(entry.codes_path, waiting):
         if cached := entry.load():
             return cached
         long_text = LongText(entry.codes_path, sources, settings, progress)
@@ -183,25 +186,6 @@ def _encode_long(
         entry.describe(vocabulary, length, digest, blocks)
         long_text.forget()
         return entry.open(vocabulary, length, digest)
-
-
-@contextmanager
-def _sole_encoder(entry: _Entry, progress: Progress | None) -> Iterator[None]:
-    lock = filelock.FileLock(entry.codes_path.with_suffix(".lock"))
-    try:
-        entry.codes_path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            with suppress(filelock.Timeout):
-                lock.acquire(timeout=1)
-                break
-            if progress is not None:
-                progress("waiting for another program that encodes this text", 0.0)
-    except OSError as error:
-        raise DataError(f"cannot write {lock.lock_file}: {error.strerror or error}; choose another folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _count(sources: Sequence[Source], settings: TextSettings, progress: Progress | None) -> tuple[list[int], int]:

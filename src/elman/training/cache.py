@@ -2,11 +2,12 @@
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import filelock
 import platformdirs
 
 from elman.errors import DataError
@@ -47,6 +48,28 @@ def atomic_file(destination: Path) -> Iterator[BinaryIO]:
     finally:
         if not finished:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_maker(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Inside, no other program makes what is called `path`; `waiting` is called every second while another one is at it.
+
+    Raises: `DataError` where the folder cannot be made or written.
+    """
+    lock = filelock.FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            with suppress(filelock.Timeout):
+                lock.acquire(timeout=1)
+            if not lock.is_locked:
+                waiting()
+    except OSError as error:
+        raise _not_writable(path, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _flush_folder(folder: Path) -> None:

@@ -10,15 +10,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import polars as pl
 
@@ -51,7 +49,7 @@ from elman.series.panel import Panel
 from elman.series.reading.files import digest_of
 from elman.series.reading.table import Table
 from elman.series.reading.tables import table_of_rows
-from elman.training.cache import default_cache_folder
+from elman.training.cache import default_cache_folder, sole_maker
 from elman.training.journal import Journal
 
 _FORMAT = 1
@@ -89,7 +87,7 @@ def prepare_mapped(table: LargeTable, settings: SeriesSettings, progress: Progre
     """
     settings = _with_columns_found(table, settings)
     folder = _folder(table, settings)
-    with _alone(folder, progress):
+    with sole_maker(folder, lambda: progress("waiting for another process that prepares this table", 0.0)):
         if not (folder / FACTS_NAME).exists() or open_table(folder) is None:
             _Building(table, settings, folder, progress).build()
 
@@ -108,25 +106,6 @@ def _folder(table: LargeTable, settings: SeriesSettings) -> Path:
     shaping = [[name, getattr(settings, name)] for name in _SHAPING]
     key = hashlib.sha256(json.dumps([_FORMAT, files, shaping]).encode()).hexdigest()[:32]
     return default_cache_folder("series") / "tables" / key
-
-
-@contextmanager
-def _alone(folder: Path, progress: Progress) -> Iterator[None]:
-    """Nobody else prepares the same table meanwhile."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise not_written(folder, error) from None
-    lock = filelock.FileLock(folder.with_suffix(".lock"))
-    while not lock.is_locked:
-        try:
-            lock.acquire(timeout=1)
-        except filelock.Timeout:
-            progress("waiting for another process that prepares this table", 0.0)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Building:
