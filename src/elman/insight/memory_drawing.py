@@ -46,7 +46,8 @@ def memory_figure(found: Memory, title: str) -> Any:
             np.arange(1, len(one.singular) + 1), one.singular, color=color, linestyle=dash, linewidth=2, label=label
         )
     spectrum.axhline(1, color=SOFT, linewidth=1, linestyle=":")
-    spectrum.set_ylim(bottom=0)  # those of an orthogonal start are all 1, and differ in the seventh digit only
+    # Those of an orthogonal start are all 1, and differ in the seventh digit only.
+    spectrum.set_ylim(0, 1.1 * max(1.0, spectrum.get_ylim()[1]))
     spectrum.set_xlabel("number of the singular value", color=SOFT, fontsize=12)
     spectrum.set_title("Singular values of W_hh", color=INK, fontsize=14)
     spectrum.legend(frameon=False, fontsize=11)
