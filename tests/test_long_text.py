@@ -159,7 +159,7 @@ def test_a_killed_encoding_goes_on_where_it_was(
     tmp_path: Path, small_segments: None, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     path, cache = tmp_path / "a.txt", tmp_path / "cache"
-    path.write_text(mixed(300_000, 5), "utf-8", errors="replace")
+    path.write_text(mixed(170_000, 5), "utf-8", errors="replace")
     child = subprocess.Popen([sys.executable, "-c", CHILD, path, cache], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     for line in child.stdout:
@@ -251,7 +251,7 @@ def test_a_process_that_is_killed_is_told(
 
 def test_a_second_program_waits_for_the_first(tmp_path: Path, small_segments: None) -> None:
     path, cache = tmp_path / "a.txt", tmp_path / "cache"
-    path.write_text(mixed(150_000, 6), "utf-8", errors="replace")
+    path.write_text(mixed(100_000, 6), "utf-8", errors="replace")
     child = subprocess.Popen([sys.executable, "-c", CHILD, path, cache], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     child.stdout.readline()
