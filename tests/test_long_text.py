@@ -159,7 +159,7 @@ def test_a_killed_encoding_goes_on_where_it_was(
     tmp_path: Path, small_segments: None, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     path, cache = tmp_path / "a.txt", tmp_path / "cache"
-    path.write_text(mixed(170_000, 5), "utf-8", errors="replace")
+    path.write_text(mixed(240_000, 5), "utf-8", errors="replace")
     child = subprocess.Popen([sys.executable, "-c", CHILD, path, cache], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     for line in child.stdout:
@@ -171,7 +171,7 @@ def test_a_killed_encoding_goes_on_where_it_was(
     child.stdout.close()
     (journal,) = cache.glob("*.journal")
     finished = {json.loads(line)[0] for line in journal.read_text().splitlines()[1:]}
-    assert sum(key.startswith(stage) for key in finished) >= 3
+    assert sum(key.startswith(stage) for key in finished) >= 2
     done: list[str] = []
     original = long_text.side_by_side
 
