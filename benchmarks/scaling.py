@@ -1,10 +1,11 @@
 """What training together costs: bytes that an update sends, the time that it loses, and what follows for many hosts.
 
-    python benchmarks/scaling.py             about five minutes
+    python benchmarks/scaling.py             about seven minutes
 
-One process on one core with batch B, beside two processes on a core each with batch 2 B: the same work for each core, so that the
-difference is what the exchange costs. Bytes are counted by the kernel on the loopback device while nothing else uses it. On
-loopback both processes also do the network's work, which costs a core more than a network card would.
+One process on one core with batch B, beside two processes with batch 2 B, which have two cores: the same work for each core, so
+that the difference is what the exchange costs; and one process on both cores with batch 2 B, which needs none. Bytes are counted by
+the kernel on the loopback device while nothing else uses it. On loopback both processes also do the network's work, which costs a
+core more than a network card would.
 """
 
 import argparse
@@ -33,9 +34,9 @@ def sent() -> int:
     return int(line.split()[1])
 
 
-def train(text: Path, run: Path, hidden: int, processes: int, updates: int) -> tuple[float, float]:
+def train(text: Path, run: Path, hidden: int, processes: int, updates: int, cores: int) -> tuple[float, float]:
     """Seconds per update, by the run's own clock; bytes sent per update, start and end included."""
-    words = ["--hidden", hidden, "--batch", BATCH * processes, "--unroll", UNROLL, "--steps", updates]
+    words = ["--hidden", hidden, "--batch", BATCH * cores, "--unroll", UNROLL, "--steps", updates]
     words += ["--sample-every", 0, "--checkpoint-every", 10_000, "--validate-every", 10_000, "--quiet"]
     command = [
         sys.executable,
@@ -51,9 +52,9 @@ def train(text: Path, run: Path, hidden: int, processes: int, updates: int) -> t
         run,
         *words,
     ]
-    cores = ["taskset", "-c", "0"] if processes == 1 else []
+    pinned = ["taskset", "-c", "0"] if cores == 1 else []
     before = sent()
-    subprocess.run([*cores, *map(str, command)], check=True, capture_output=True)
+    subprocess.run([*pinned, *map(str, command)], check=True, capture_output=True)
     bytes_sent = sent() - before
     blocks = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     blocks = [block for block in blocks if block["kind"] == "update"]
@@ -65,12 +66,14 @@ def measured(text: Path, folder: Path, hidden: int, rounds: int) -> dict[str, An
     """Both ways in turn; the bytes of an update as the difference between a long run and a short one."""
     runs = iter(range(1_000))
 
-    def once(processes: int, updates: int = UPDATES[hidden]) -> tuple[float, float]:
-        return train(text, folder / f"{hidden}-{next(runs)}", hidden, processes, updates)
+    def once(processes: int, updates: int = UPDATES[hidden], cores: int = 2) -> tuple[float, float]:
+        return train(text, folder / f"{hidden}-{next(runs)}", hidden, processes, updates, cores)
 
     half = UPDATES[hidden] // 2
     long, short = once(2)[1], once(2, half)[1]
-    seconds = interleaved({"alone": lambda: once(1)[0], "two": lambda: once(2)[0]}, rounds)
+    seconds = interleaved(
+        {"alone": lambda: once(1, cores=1)[0], "two": lambda: once(2)[0], "both cores": lambda: once(1)[0]}, rounds
+    )
     weights = parameters(folder / f"{hidden}-0")
     return {"weights": weights, "bytes_per_update": (long - short) / half, "seconds": seconds}
 
@@ -94,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
-    rows = [("GRU units", "weights", "bytes per update", "alone", "two processes", "lost")]
+    rows = [("GRU units", "weights", "bytes per update", "alone", "two processes", "lost", "one, both cores")]
     forecast = [("GRU units, network", *(f"{hosts} hosts" for hosts in HOSTS))]
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -103,11 +106,13 @@ def main() -> None:
         text.write_text("the cat sat on the mat and the dog ran after it. " * 40_000)
         for hidden in UPDATES:
             found = figures[str(hidden)] = measured(text, folder, hidden, chosen.rounds)
-            alone, two = (statistics.median(found["seconds"][kind]) for kind in ("alone", "two"))
+            alone, two, both = (statistics.median(found["seconds"][kind]) for kind in ("alone", "two", "both cores"))
             lost = [100 * (1 - a / b) for a, b in zip(found["seconds"]["alone"], found["seconds"]["two"], strict=True)]
             found["lost_percent"] = lost
             cells = (f"{found['weights']:,}", f"{found['bytes_per_update']:,.0f}", f"{1e3 * alone:.1f} ms")
-            rows.append((str(hidden), *cells, f"{1e3 * two:.1f} ms", f"{statistics.median(lost):.0f} %"))
+            rows.append(
+                (str(hidden), *cells, f"{1e3 * two:.1f} ms", f"{statistics.median(lost):.0f} %", f"{1e3 * both:.1f} ms")
+            )
             for network in NETWORKS:
                 shares = [predicted(alone, found["weights"], hosts, network) for hosts in HOSTS]
                 forecast.append((f"{hidden}, {network}", *(f"{100 * share:.0f} %" for share in shares)))
