@@ -25,6 +25,7 @@ from elman.text.reading import Source
 from elman.text.segment_worker import CHANGED
 from elman.text.segments import SEGMENT_BYTES, Segment, cut
 from elman.text.vocabulary import Vocabulary
+from elman.training.cache import not_written
 from elman.training.journal import Journal
 
 Progress = Callable[[str, float], None]
@@ -62,7 +63,7 @@ class LongText:
         return sorted(values), sum(self._lengths) + sum(self._newlines)
 
     def encode(self, vocabulary: Vocabulary, length: int) -> tuple[str, list[str]]:
-        """Write the codes; their checksum and those of the blocks. The file takes its name, and the journal goes.
+        """Write the codes; their checksum and those of the blocks. The file takes its name; the journal stays until `forget`.
 
         Raises: `SourceChanged`; `DataError` where the disk is full.
         """
@@ -78,8 +79,7 @@ class LongText:
                 "length": self._lengths[number],
                 "newline_before": self._newlines[number],
             }
-        if CHANGED in self._run(tasks, [segment.size for segment in self.segments]):
-            raise SourceChanged
+        self._run(tasks, [segment.size for segment in self.segments])
         count = -(-size // BLOCK_BYTES)
         tasks = {f"checking {n}": {"stage": "checking", "codes": str(self.partial), "block": n} for n in range(count)}
         blocks = self._run(tasks, [BLOCK_BYTES] * count) if count > 1 else []
@@ -116,11 +116,13 @@ class LongText:
                     )
                 file.truncate(size)
         except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"cannot write {self.partial}: {reason}; free some space there, then start again") from None
+            raise not_written(self.partial, error) from None
 
     def _run(self, tasks: dict[str, dict[str, Any]], sizes: Sequence[int]) -> list[Any]:
-        """The results of tasks in order: from the journal, or from processes side by side, and then in the journal."""
+        """The results of tasks in order: from the journal, or from processes side by side, and then in the journal.
+
+        Raises: `SourceChanged`; `DataError` for what is wrong with the text.
+        """
         size_of = dict(zip(tasks, sizes, strict=True))
         missing = [key for key in tasks if key not in self.journal.results]
         finished, total = sum(sizes) - sum(size_of[key] for key in missing), max(1, sum(sizes))
@@ -131,10 +133,9 @@ class LongText:
             if "result" in message:
                 under_way.pop(key, None)
                 finished += size_of[key]
-                if message["result"] != CHANGED:
-                    self.journal.add(key, message["result"])
-                else:
-                    return [CHANGED]
+                if message["result"] == CHANGED:
+                    raise SourceChanged
+                self.journal.add(key, message["result"])
             else:
                 under_way[key] = message["done"]
             if self.progress is not None:

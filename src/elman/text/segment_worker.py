@@ -19,6 +19,7 @@ from elman.errors import DataError
 from elman.text.checksums import BLOCK_BYTES, block_digest
 from elman.text.segments import Segment, read_segment
 from elman.text.vocabulary import CODE_POINTS, Vocabulary, symbol_values
+from elman.training.cache import not_written
 
 CHANGED = "changed"
 
@@ -63,8 +64,7 @@ def encode(task: dict[str, Any], segment: Segment, settings: TextSettings, repor
                 _write(file, codes.astype(vocabulary.dtype, copy=False).tobytes())
             os.fsync(file.fileno())
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"cannot write {task['codes']}: {reason}; free some space there, then start again") from None
+        raise not_written(Path(task["codes"]), error) from None
     return True if left == 0 else CHANGED
 
 

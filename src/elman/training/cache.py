@@ -86,6 +86,12 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def not_written(path: Path, error: BaseException) -> DataError:
+    """The error for work that goes on where it was once the disk has room again, or the folder may be written."""
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"cannot write {path}: {reason}; free some space there, then start again")
+
+
 def _not_writable(destination: Path, error: OSError) -> DataError:
     reason = error.strerror or str(error)
     return DataError(f"cannot write {destination}: {reason}; free some space there, or choose another folder")

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from elman.errors import DataError
+from elman.training.cache import not_written
 
 
 class Journal:
@@ -40,7 +40,7 @@ class Journal:
             if not kept:
                 self._write(about)
         except OSError as error:
-            raise self._refused(error) from None
+            raise not_written(self.path, error) from None
 
     def __enter__(self) -> "Journal":
         return self
@@ -58,7 +58,7 @@ class Journal:
         try:
             self._write([key, result])
         except OSError as error:
-            raise self._refused(error) from None
+            raise not_written(self.path, error) from None
 
     def remove(self) -> None:
         """The work is over, or of no use any more."""
@@ -88,8 +88,3 @@ class Journal:
         self._file.write(json.dumps(value).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-
-    def _refused(self, error: OSError) -> DataError:
-        return DataError(
-            f"cannot write {self.path}: {error.strerror or error}; free some space there, then start again"
-        )

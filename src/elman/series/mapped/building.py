@@ -30,7 +30,7 @@ from elman.series.mapped.choosing import PEAK_BYTES, LargeTable, memory, scanned
 from elman.series.mapped.looking import Decisions, decide_oddities, probe, static_names, statics_of
 from elman.series.mapped.merging import merged_report
 from elman.series.mapped.panel import AGES_NAME, FIRSTS_NAME, TIMES_NAME, VALUES_NAME, MappedPanel, ages_of, firsts_of
-from elman.series.mapped.spreading import Parts, Progress, Spreading, not_written
+from elman.series.mapped.spreading import Parts, Progress, Spreading
 from elman.series.mapped.storing import (
     FACTS_NAME,
     NAMES_NAME,
@@ -49,7 +49,7 @@ from elman.series.panel import Panel
 from elman.series.reading.files import digest_of
 from elman.series.reading.table import Table
 from elman.series.reading.tables import table_of_rows
-from elman.training.cache import default_cache_folder, sole_maker
+from elman.training.cache import default_cache_folder, not_written, sole_maker
 from elman.training.journal import Journal
 
 _FORMAT = 1

@@ -18,7 +18,7 @@ from elman.config import SeriesSettings
 from elman.errors import ConfigError, DataError
 from elman.series.reading.databases import is_uri
 from elman.series.reading.files import TableFile, find_files, start
-from elman.series.reading.tables import SERIES_COLUMN, columns_to_read
+from elman.series.reading.tables import SERIES_COLUMN, check_columns, columns_to_read
 
 MEMORY_VARIABLE = "ELMAN_MEMORY"
 
@@ -139,15 +139,7 @@ def _check_schemas(
     """Every file has the same columns, and each holds the same kind of values in all of them."""
     usual, usual_file = schemas[first], files[first]
     for file, count, schema in zip(files, rows, schemas, strict=True):
-        lacking = [name for name in usual if name not in schema]
-        more = [name for name in schema if name not in usual]
-        if lacking or more:
-            parts = [f"lacks {', '.join(map(repr, lacking))}"] if lacking else []
-            parts += [f"has {', '.join(map(repr, more))}"] if more else []
-            raise DataError(
-                f"{file.name} has other columns than {usual_file.name}: it {' and '.join(parts)}; give the files of a folder the "
-                f"same columns, or name a single file"
-            )
+        check_columns(schema.names(), file, usual.names(), usual_file)
         for name in wanted if count else ():
             if schema[name] != usual[name] and not (_plain(schema[name]) and _plain(usual[name])):
                 raise DataError(

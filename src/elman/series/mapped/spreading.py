@@ -18,6 +18,7 @@ from polars.exceptions import PanicException, PolarsError
 from elman.errors import DataError
 from elman.series.mapped.choosing import LargeTable, scanned
 from elman.series.reading.files import TableFile
+from elman.training.cache import not_written
 from elman.training.journal import Journal
 
 Progress = Callable[[str, float], None]
@@ -166,12 +167,6 @@ class Spreading:
 def _together(counted: list[pl.DataFrame]) -> pl.DataFrame:
     """The rows of each series, as they first appear, from counts that follow each other."""
     return pl.concat(counted).group_by(_NAME, maintain_order=True).agg(pl.col(_ROWS).sum())
-
-
-def not_written(path: Path, error: BaseException) -> DataError:
-    """The error for a disk that is full, or a folder that may not be written to."""
-    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"cannot write {path}: {reason}; free some space there, then start again")
 
 
 def _damaged(file: TableFile, error: BaseException) -> DataError:

@@ -191,7 +191,8 @@ def _from_files(files: tuple[TableFile, ...], given: str, settings: SeriesSettin
         report("reading", number / len(files))
         frame, is_text, more = _from_file(file, settings)
         if frames and frame.columns != frames[0].columns:
-            frame = _same_columns(frame, frames[0].columns, file, files[0])
+            check_columns(frame.columns, file, frames[0].columns, files[0])
+            frame = frame.select(frames[0].columns)
         frames.append(frame)
         lines = lines and is_text
         notes += [note if len(files) == 1 else f"{file.path.name}: {note}" for note in more]
@@ -276,9 +277,10 @@ def _wanted(schema: pl.Schema, settings: SeriesSettings, source: str) -> list[st
     ]
 
 
-def _same_columns(frame: pl.DataFrame, columns: list[str], file: TableFile, first: TableFile) -> pl.DataFrame:
-    lacking = [name for name in columns if name not in frame.columns]
-    more = [name for name in frame.columns if name not in columns]
+def check_columns(names: Sequence[str], file: TableFile, usual: Sequence[str], first: TableFile) -> None:
+    """Raises: `DataError` where a file of a folder has other columns than the first one has."""
+    lacking = [name for name in usual if name not in names]
+    more = [name for name in names if name not in usual]
     if lacking or more:
         parts = [f"lacks {', '.join(map(repr, lacking))}"] if lacking else []
         parts += [f"has {', '.join(map(repr, more))}"] if more else []
@@ -286,7 +288,6 @@ def _same_columns(frame: pl.DataFrame, columns: list[str], file: TableFile, firs
             f"{file.name} has other columns than {first.name}: it {' and '.join(parts)}; give the files of a folder the same "
             f"columns, or name a single file"
         )
-    return frame.select(columns)
 
 
 def _joined(frames: list[pl.DataFrame], source: str) -> pl.DataFrame:
